@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QN_QKD_AMPLIFY_H
+#define QN_QKD_AMPLIFY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "qkd/bits.h"
+
+enum { QN_AMPLIFY_SEED_BYTES = 32, QN_AMPLIFY_MAX_BITS = 1 << 27 };
+
+/* Privacy amplification: multiplies the key of n bits by a random m x n Toeplitz matrix,
+ *     out[j] = XOR over i of key[i] & d[j - i + n - 1],
+ * where d[0 .. n + m - 2] is the ChaCha20 keystream of the seed (nonce 0, least significant bit first). Toeplitz
+ * matrices are 2-universal (Krawczyk, CRYPTO 94), so the leftover hash lemma applies; expanding a short public seed
+ * makes that computational in the seed alone. The seed may be sent in the clear, but only once the key is fixed.
+ *
+ * The cost is about (n/64)^1.58 carry-less multiplications, by a Karatsuba-like three-way split of Toeplitz
+ * matrices (Fan and Hasan, IEEE Trans. Comput. 56, 224, 2007); the fastest instructions this machine has are chosen at
+ * run time and the result is the same with all of them.
+ *
+ * Sets *ret_key (wiped first; may not be `key`). -QN_EINVAL if bits > key->len or beyond the limit, -QN_ENOMEM. */
+int qn_amplify(const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t bits,
+               struct qn_bits *ret_key);
+
+#endif

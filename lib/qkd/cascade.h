@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QN_QKD_CASCADE_H
+#define QN_QKD_CASCADE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "qkd/bits.h"
+
+/* Reconciliation by Cascade (Brassard and Salvail, EUROCRYPT 93; variants: Martinez-Mateo et al., Quantum Inf. Comput.
+ * 15, 453, 2015; Yan et al. 2008). The detector corrects its key by asking the source for parities:
+ *
+ *   detector: struct qn_cascade         source: struct qn_cascade_source
+ *   qn_cascade_ask -> ranges   ------>  qn_cascade_answer -> parities
+ *   qn_cascade_tell            <------
+ *   ... until qn_cascade_is_done
+ *
+ * The key is cut into strips of equal length, reconciled side by side: one message carries the pending questions of
+ * many strips, so the number of round trips does not grow with the key. Ask until a call returns no question (each
+ * gives a message of bounded size), send all, and tell the answers in the order asked; after each tell there may be
+ * more to ask, before the other answers are in. Each parity asked is one bit disclosed, counted at both ends: use the
+ * source's count.
+ *
+ * Both ends make the same plan from the config: the same seed, length and error rate, bit for bit (send counts and
+ * divide, rather than decimals). */
+enum qn_cascade_variant {
+    QN_CASCADE_ORIGINAL, /* k1 = 0.73/Q, doubling, 4 passes: about 16 % above Shannon at Q = 2 %, 1 strip in 1000 fails.
+                          */
+    QN_CASCADE_TUNED     /* The one to use. */
+};
+
+struct qn_cascade_config {
+    enum qn_cascade_variant variant;
+    double qber; /* Estimate; 0 .. 0.25 is sensible, outside is clamped. Wrong costs efficiency, not correctness. */
+    size_t strip_bits; /* Longest strip; 0: the variant's own choice. */
+    uint8_t seed[32];  /* Of the shuffles; public, drawn after the key is fixed. */
+};
+
+enum { QN_CASCADE_MAX_BITS = 1 << 27, QN_CASCADE_ASK_BYTES = 48 * 1024 };
+
+/* Packing of `ranges`: records, each a strip's questions; all numbers LEB128.
+ *   strip   its index
+ *   what    2 * pass + 1: opens the pass: the prefix parity at the end of each of its blocks, in order (of the last
+ * block only in pass 0: afterwards the strip's parity is known); for the pass after the last: all check parities 2 *
+ * pass: positions follow count   at least 1                              (only with positions) first   position; then
+ * count - 1 differences   (at least 1 each) A question at position x of a pass is for the parity of the first x bits of
+ * the strip in the order of that pass, 0 < x < strip length. Pass numbers beyond the shuffled ones are checks: random
+ * subsets in the strip's own order. `parities`: the answers in that order, one bit each, least significant first. */
+
+struct qn_cascade;        /* Corrects. */
+struct qn_cascade_source; /* Answers. */
+
+/* Copies the key. -QN_EINVAL for more than QN_CASCADE_MAX_BITS bits, -QN_ENOMEM. */
+int qn_cascade_new(const struct qn_cascade_config *config, const struct qn_bits *key, struct qn_cascade **ret_cascade);
+void qn_cascade_free(struct qn_cascade *cascade); /* Wipes. NULL is fine. */
+
+/* Appends one message of questions, at most about QN_CASCADE_ASK_BYTES (answers never exceed it either); *ret_count = 0
+ * when nothing can be asked before more answers come, or all is done. -QN_ENOMEM, -QN_ELIMIT: call again or give up. */
+int qn_cascade_ask(struct qn_cascade *cascade, struct qn_buf *ranges, uint32_t *ret_count);
+/* Applies the answers to the oldest message not yet answered. -QN_EPROTOCOL if none is open or the number or length is
+ * wrong (nothing changes). -QN_ENOMEM: give up. False answers lead to a wrong key, which verification shows; they never
+ * keep it asking for ever. */
+int qn_cascade_tell(struct qn_cascade *cascade, const uint8_t *parities, size_t len, uint32_t count);
+bool qn_cascade_is_done(const struct qn_cascade *cascade);
+
+uint64_t qn_cascade_disclosed(const struct qn_cascade *cascade);               /* Parities answered so far. */
+uint64_t qn_cascade_corrected(const struct qn_cascade *cascade);               /* Bits flipped so far. */
+int qn_cascade_key(const struct qn_cascade *cascade, struct qn_bits *ret_key); /* A copy of the key as it stands. */
+
+int qn_cascade_source_new(const struct qn_cascade_config *config, const struct qn_bits *key,
+                          struct qn_cascade_source **ret_source);
+void qn_cascade_source_free(struct qn_cascade_source *source);
+/* Answers a message: appends qn_bits_bytes(count) bytes. -QN_EPROTOCOL, nothing appended or counted, if it is
+ * malformed, leaves the key, or does not hold exactly `count` questions; also when it would disclose more than a bit
+ * per bit of every pass, which no honest corrector asks. */
+int qn_cascade_answer(struct qn_cascade_source *source, const uint8_t *ranges, size_t len, uint32_t count,
+                      struct qn_buf *parities);
+uint64_t qn_cascade_source_disclosed(const struct qn_cascade_source *source);
+
+#endif
