@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/channel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+#define DEFAULT_LIMIT ((size_t)4 << 20)
+
+int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len) {
+    size_t limit = channel->limit_bytes != 0 ? channel->limit_bytes : DEFAULT_LIMIT;
+    if (len > limit || channel->queued_bytes > limit - len) return -QN_EBUSY;
+    struct qn_channel_item *item = malloc(sizeof *item + len); /* The bytes lie behind the item. */
+    if (item == NULL) return -QN_ENOMEM;
+    if (channel->next_seq == 0) channel->next_seq = 1;
+    *item = (struct qn_channel_item){.seq = channel->next_seq++, .bytes = (uint8_t *)(item + 1), .len = len};
+    memcpy(item->bytes, bytes, len);
+    if (channel->last != NULL) channel->last->next = item;
+    else channel->first = item;
+    channel->last = item;
+    if (channel->unsent == NULL) channel->unsent = item;
+    channel->queued_bytes += len;
+    return 0;
+}
+
+const struct qn_channel_item *qn_channel_next(struct qn_channel *channel) {
+    struct qn_channel_item *item = channel->unsent;
+    if (item != NULL) channel->unsent = item->next;
+    return item;
+}
+
+void qn_channel_rewind(struct qn_channel *channel) { channel->unsent = channel->first; }
+
+static void drop_first(struct qn_channel *channel) {
+    struct qn_channel_item *item = channel->first;
+    channel->first = item->next;
+    if (channel->first == NULL) channel->last = NULL;
+    if (channel->unsent == item) channel->unsent = item->next;
+    channel->queued_bytes -= item->len;
+    free(item);
+}
+
+void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack) {
+    if (ack >= channel->next_seq) return; /* Of something never sent. */
+    while (channel->first != NULL && channel->first->seq <= ack) drop_first(channel);
+}
+
+bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq) {
+    if (seq != channel->received + 1) return false;
+    channel->received = seq;
+    return true;
+}
+
+bool qn_channel_owes_ack(const struct qn_channel *channel) { return channel->received > channel->acknowledged; }
+
+void qn_channel_release(struct qn_channel *channel) {
+    while (channel->first != NULL) drop_first(channel);
+    *channel = (struct qn_channel){.limit_bytes = channel->limit_bytes};
+}
