@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QN_DAEMON_LISTENER_H
+#define QN_DAEMON_LISTENER_H
+
+#include <uv.h>
+
+#include "conn.h"
+
+struct daemon;
+
+#define LISTENER_PENDING_MAX 64         /* Handshakes under way, both planes together. */
+#define LISTENER_PENDING_ADDRESS_MAX 16 /* Of one address. */
+
+/* Accepts the sessions other nodes dial, on one port a plane. */
+struct listener {
+    struct daemon *daemon;
+    enum qn_plane_id plane;
+    uv_tcp_t tcp;
+    bool open;
+    struct conn *pending; /* Accepted, handshake not finished. */
+    unsigned n_pending;
+    uint64_t n_accepted, n_refused; /* Refused: over a limit. */
+    uint64_t n_failures[8];         /* Handshakes with strangers that failed; enum lane_failure. */
+};
+
+/* Both ports, or an error in the log and -QN_ESYSTEM. */
+int listeners_init(struct daemon *daemon);
+void listeners_close(struct daemon *daemon); /* Accepts no more, and drops what is pending. */
+
+/* The first address a host and port resolve to, for binding; "" is every address. 0 or a libuv error. */
+int listener_resolve(uv_loop_t *loop, const char *host, uint16_t port, struct sockaddr_storage *ret_address);
+
+#endif
