@@ -10,8 +10,8 @@
 enum { QN_AMPLIFY_SEED_BYTES = 32, QN_AMPLIFY_MAX_BITS = 1 << 27 };
 
 /* Privacy amplification: multiplies the key of n bits by a random m x n Toeplitz matrix,
- *     out[j] = XOR over i of key[i] & d[j - i + n - 1],
- * where d[0 .. n + m - 2] is the ChaCha20 keystream of the seed (nonce 0, least significant bit first). Toeplitz
+ *     out[j] = XOR over i of key[i] & d[j - i + n],
+ * where d is the ChaCha20 keystream of the seed (nonce 0, least significant bit first; d[0] is not used). Toeplitz
  * matrices are 2-universal (Krawczyk, CRYPTO 94), so the leftover hash lemma applies; expanding a short public seed
  * makes that computational in the seed alone. The seed may be sent in the clear, but only once the key is fixed.
  *

@@ -13,9 +13,10 @@ double qn_binary_entropy(double x); /* h(x), bits; 0 outside (0, 1). */
  * Biometrika 26, 404, 1934). 1 if nothing was sampled. For reports and the first guess of reconciliation. */
 double qn_qber_upper(uint64_t sampled, uint64_t errors, double epsilon);
 /* Upper bound on the error rate of the `remaining` bits that were not compared, when the sample was drawn at random
- * among both: no independence assumed (Serfling 1974 as used by Tomamichel, Lim, Gisin and Renner, Nat. Commun. 3, 634,
- * 2012): Q + sqrt((n + k)(k + 1) ln(1/epsilon) / (n k k)) with their epsilon squared written as ours; never below the
- * observed rate, at most 1. This is the one a secret length needs. */
+ * among both; no independence assumed: Q + sqrt((n + k)(k + 1) ln(1/epsilon) / (n k k)) for k sampled and n remaining
+ * bits, at most 1 (Serfling, Ann. Stat. 2, 39, 1974, as used by Tomamichel, Lim, Gisin and Renner, Nat. Commun. 3, 634,
+ * 2012). Wrong with probability at most epsilon squared, which makes epsilon the smoothing parameter of their theorem.
+ * This is the one a secret length needs. */
 double qn_qber_upper_rest(uint64_t sampled, uint64_t errors, uint64_t remaining, double epsilon);
 
 struct qn_secret {

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The correcting end of Cascade.
+ *
+ * In the order of each pass a strip is cut into segments at the positions whose prefix parity the source has told: the
+ * block ends first, later every place where a search asked. A segment whose parity differs from the source's holds an
+ * error for sure, so all that was ever asked is used again and nothing that follows from it in that pass is asked
+ * twice. Searches halve odd segments of one pass side by side; an error found flips its bit in all passes, which makes
+ * segments odd there, and the pass with the smallest blocks is always searched first. When no segment is odd the next
+ * pass opens; after the last, random subsets are compared (BICONF) until all agree.
+ *
+ * A strip waits for the answers to one set of questions; strips do not wait for each other. */
+#include "qkd/cascade.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "qkd/cascade_plan.h"
+#include "qkd/pack.h"
+
+/* 64 positions of a pass. */
+struct cell {
+    uint64_t bits;  /* Our key in the order of the pass, as corrected so far. */
+    uint64_t known; /* A segment starts here: the source told the parity of the bits before. */
+    uint64_t told;  /* That parity. */
+    uint64_t odd;   /* The segment that starts here differs from the source's. */
+};
+
+struct search {
+    uint32_t low, high, middle; /* The error is in [low, high); the question is for the parity up to middle. */
+};
+
+struct strip {
+    struct cell *cells;      /* Borrowed; cells_per_pass for each pass. */
+    uint64_t *flipped;       /* Borrowed; bits corrected, in the strip's order. */
+    struct search *searches; /* Owned; low rises. */
+    uint32_t n_searches, cap;
+    uint32_t n_odd[PLAN_MAX_PASSES];
+    uint32_t odd_checks; /* A bit a check. */
+    unsigned opened;     /* Passes opened; n_passes + 1 when the checks are, too. */
+    unsigned pass;       /* What is asked: a pass, or n_passes + check. */
+    bool opening, done;
+    bool total, told_low; /* Source's parity of the strip; of a check up to the search's low. */
+};
+
+struct message {
+    uint32_t strips, count;
+};
+
+struct qn_cascade {
+    struct plan plan;
+    size_t cells_per_pass;
+    struct strip *strips;
+    struct cell *cells;
+    uint64_t *flipped;
+    uint32_t *ready, *asked; /* Rings of strips: with questions to ask, and waiting for answers. */
+    uint32_t ready_at, n_ready, asked_at, n_asked;
+    struct message *messages; /* A ring, too. */
+    uint32_t message_at, n_messages, n_done;
+    uint64_t disclosed, corrected;
+};
+
+/* ---- Rings of plan.strips entries. */
+
+static uint32_t ring_slot(const struct qn_cascade *c, uint32_t at, uint32_t n) { return (at + n) % c->plan.strips; }
+static void push_ready(struct qn_cascade *c, uint32_t s) { c->ready[ring_slot(c, c->ready_at, c->n_ready++)] = s; }
+
+/* ---- Segments. */
+
+static struct cell *pass_cells(const struct qn_cascade *c, const struct strip *strip, unsigned pass) {
+    return strip->cells + pass * c->cells_per_pass;
+}
+
+static inline uint64_t from_bit(uint32_t i) { return ~0ull << (i % 64); }
+
+static bool own_parity(const struct cell *cells, uint32_t low, uint32_t high) {
+    uint32_t first = low / 64, last = high / 64;
+    uint64_t sum = cells[first].bits & from_bit(low);
+    if (first == last) return __builtin_parityll(sum & ~from_bit(high));
+    for (uint32_t w = first + 1; w < last; w++) sum ^= cells[w].bits;
+    return __builtin_parityll(sum ^ (cells[last].bits & ~from_bit(high)));
+}
+
+static inline bool told_at(const struct cell *cells, uint32_t i) { return cells[i / 64].told >> (i % 64) & 1; }
+
+static inline void learn(struct cell *cells, uint32_t i, bool told) {
+    cells[i / 64].known |= 1ull << (i % 64);
+    cells[i / 64].told |= (uint64_t)told << (i % 64);
+}
+
+static uint32_t segment_start(const struct cell *cells, uint32_t i) {
+    uint32_t w = i / 64;
+    uint64_t known = cells[w].known & ~0ull >> (63 - i % 64);
+    while (known == 0) known = cells[--w].known; /* Position 0 is always known. */
+    return w * 64 + 63 - (uint32_t)__builtin_clzll(known);
+}
+
+static uint32_t segment_end(const struct cell *cells, uint32_t start) {
+    uint32_t i = start + 1, w = i / 64;
+    uint64_t known = cells[w].known & from_bit(i);
+    while (known == 0) known = cells[++w].known; /* So is the end of an opened pass. */
+    return w * 64 + (uint32_t)__builtin_ctzll(known);
+}
+
+static void toggle_segment(struct strip *strip, struct cell *cells, unsigned pass, uint32_t start) {
+    uint64_t bit = 1ull << (start % 64);
+    cells[start / 64].odd ^= bit;
+    if (cells[start / 64].odd & bit)
+        strip->n_odd[pass]++;
+    else
+        strip->n_odd[pass]--;
+}
+
+/* Corrects bit `i` in the order of `pass`. With honest answers no bit is wrong twice. */
+static int flip(struct qn_cascade *c, struct strip *strip, unsigned pass, uint32_t i) {
+    const struct plan *plan = &c->plan;
+    uint32_t x = pass < plan->n_passes && plan->pass[pass].from != NULL ? plan->pass[pass].from[i] : i;
+    if (strip->flipped[x / 64] >> (x % 64) & 1) return -QN_EPROTOCOL;
+    strip->flipped[x / 64] |= 1ull << (x % 64);
+    for (unsigned p = 0; p < plan->n_passes; p++) {
+        struct cell *cells = pass_cells(c, strip, p);
+        uint32_t y = plan->pass[p].to != NULL ? plan->pass[p].to[x] : x;
+        cells[y / 64].bits ^= 1ull << (y % 64);
+        if (p < strip->opened) toggle_segment(strip, cells, p, segment_start(cells, y));
+    }
+    if (strip->opened > plan->n_passes)
+        for (unsigned check = 0; check < plan->n_checks; check++)
+            strip->odd_checks ^= (uint32_t)(plan_mask(plan, check)[x / 64] >> (x % 64) & 1) << check;
+    c->corrected++;
+    return 0;
+}
+
+/* ---- What to ask next. */
+
+static int push_search(struct strip *strip, uint32_t low, uint32_t high) {
+    if (strip->n_searches == strip->cap) {
+        uint32_t cap = strip->cap == 0 ? 64 : strip->cap * 2;
+        struct search *searches = reallocarray(strip->searches, cap, sizeof *searches);
+        if (searches == NULL) return -QN_ENOMEM;
+        strip->searches = searches;
+        strip->cap = cap;
+    }
+    strip->searches[strip->n_searches++] = (struct search){low, high, low + (high - low) / 2};
+    return 0;
+}
+
+/* Starts a search in each odd segment of a pass; those of one bit are corrected at once. */
+static int search_odd(struct qn_cascade *c, struct strip *strip, unsigned pass) {
+    struct cell *cells = pass_cells(c, strip, pass);
+    for (uint32_t w = 0; w < c->plan.words; w++) {
+        for (uint64_t odd = cells[w].odd; odd != 0; odd &= odd - 1) {
+            uint32_t low = w * 64 + (uint32_t)__builtin_ctzll(odd), high = segment_end(cells, low);
+            int rc = high - low == 1 ? flip(c, strip, pass, low) : push_search(strip, low, high);
+            if (rc < 0) return rc;
+        }
+    }
+    return 0;
+}
+
+static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at);
+
+static int search_check(struct qn_cascade *c, struct strip *strip) {
+    strip->pass = c->plan.n_passes + (unsigned)__builtin_ctz(strip->odd_checks);
+    strip->told_low = false;
+    return push_search(strip, 0, c->plan.strip);
+}
+
+/* With no question pending: finds the next ones, or sets done. */
+static int advance(struct qn_cascade *c, struct strip *strip) {
+    unsigned n_passes = c->plan.n_passes;
+    strip->opening = false;
+    for (;;) {
+        unsigned p = 0;
+        while (p < strip->opened && p < n_passes && strip->n_odd[p] == 0) p++;
+        if (p < strip->opened && p < n_passes) {
+            strip->pass = p;
+            int rc = search_odd(c, strip, p);
+            if (rc < 0 || strip->n_searches > 0) return rc;
+        } else if (strip->opened <= n_passes) {
+            strip->pass = strip->opened;
+            strip->opening = true;
+            if (plan_opening(&c->plan, strip->pass) > 0) return 0;
+            int rc = open_pass(c, strip, NULL, 0);
+            if (rc < 0) return rc;
+            strip->opening = false;
+        } else if (strip->odd_checks != 0) {
+            int rc = search_check(c, strip);
+            if (rc < 0 || c->plan.strip > 1) return rc;
+        } else {
+            strip->done = true;
+            return 0;
+        }
+    }
+}
+
+/* ---- Answers. */
+
+static inline bool answer_at(const uint8_t *answers, uint32_t i) { return answers[i / 8] >> (i % 8) & 1; }
+
+static void open_checks(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
+    const struct cell *cells = pass_cells(c, strip, 0);
+    for (unsigned check = 0; check < c->plan.n_checks; check++) {
+        const uint64_t *mask = plan_mask(&c->plan, check);
+        uint64_t sum = 0;
+        for (size_t w = 0; w < c->plan.words; w++) sum ^= cells[w].bits & mask[w];
+        strip->odd_checks |= (uint32_t)(answer_at(answers, at + check) != __builtin_parityll(sum)) << check;
+    }
+}
+
+static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
+    unsigned pass = strip->pass;
+    strip->opened++;
+    if (pass == c->plan.n_passes) {
+        open_checks(c, strip, answers, at);
+        return 0;
+    }
+    struct cell *cells = pass_cells(c, strip, pass);
+    uint32_t end = c->plan.strip, blocks = c->plan.pass[pass].blocks, block = c->plan.pass[pass].block;
+    if (pass == 0) strip->total = answer_at(answers, at + blocks - 1);
+    learn(cells, 0, false);
+    bool before = false;
+    for (uint32_t b = 0, low = 0; b < blocks; b++, low += block) {
+        bool last = b + 1 == blocks;
+        uint32_t high = last ? end : low + block;
+        bool told = last ? strip->total : answer_at(answers, at + b);
+        learn(cells, high, told);
+        if ((told ^ before) != own_parity(cells, low, high)) toggle_segment(strip, cells, pass, low);
+        before = told;
+    }
+    return 0;
+}
+
+static bool check_own_parity(const struct qn_cascade *c, const struct strip *strip, unsigned check, uint32_t low,
+                             uint32_t high) {
+    const struct cell *cells = pass_cells(c, strip, 0);
+    const uint64_t *mask = plan_mask(&c->plan, check);
+    uint64_t sum = 0;
+    for (uint32_t w = low / 64; w * 64 < high; w++) {
+        uint64_t wanted = mask[w];
+        if (w == low / 64) wanted &= from_bit(low);
+        if (w == high / 64) wanted &= ~from_bit(high);
+        sum ^= cells[w].bits & wanted;
+    }
+    return __builtin_parityll(sum);
+}
+
+static int tell_check(struct qn_cascade *c, struct strip *strip, bool told) {
+    unsigned check = strip->pass - c->plan.n_passes;
+    struct search *search = &strip->searches[0];
+    if ((told ^ strip->told_low) != check_own_parity(c, strip, check, search->low, search->middle)) {
+        search->high = search->middle;
+    } else {
+        search->low = search->middle;
+        strip->told_low = told;
+    }
+    search->middle = search->low + (search->high - search->low) / 2;
+    if (search->high - search->low > 1) return 0;
+    strip->n_searches = 0;
+    if ((plan_mask(&c->plan, check)[search->low / 64] >> (search->low % 64) & 1) == 0) return -QN_EPROTOCOL;
+    return flip(c, strip, strip->pass, search->low);
+}
+
+/* Halves every search of the strip; those down to one bit are corrected and leave. */
+static int tell_searches(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
+    struct cell *cells = pass_cells(c, strip, strip->pass);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < strip->n_searches; i++) {
+        struct search search = strip->searches[i];
+        bool told = answer_at(answers, at + i);
+        learn(cells, search.middle, told);
+        if ((told ^ told_at(cells, search.low)) != own_parity(cells, search.low, search.middle)) {
+            search.high = search.middle;
+        } else {
+            cells[search.low / 64].odd &= ~(1ull << (search.low % 64));
+            cells[search.middle / 64].odd |= 1ull << (search.middle % 64);
+            search.low = search.middle;
+        }
+        if (search.high - search.low == 1) {
+            int rc = flip(c, strip, strip->pass, search.low);
+            if (rc < 0) return rc;
+        } else {
+            search.middle = search.low + (search.high - search.low) / 2;
+            strip->searches[kept++] = search;
+        }
+    }
+    strip->n_searches = kept;
+    return 0;
+}
+
+static uint32_t question_count(const struct qn_cascade *c, const struct strip *strip) {
+    return strip->opening ? plan_opening(&c->plan, strip->pass) : strip->n_searches;
+}
+
+static int tell_strip(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
+    int rc;
+    if (strip->opening)
+        rc = open_pass(c, strip, answers, at);
+    else if (strip->pass < c->plan.n_passes)
+        rc = tell_searches(c, strip, answers, at);
+    else
+        rc = tell_check(c, strip, answer_at(answers, at));
+    if (rc == 0 && strip->n_searches == 0)
+        rc = advance(c, strip);
+    else
+        strip->opening = false;
+    return rc;
+}
+
+int qn_cascade_tell(struct qn_cascade *c, const uint8_t *parities, size_t len, uint32_t count) {
+    if (c->n_messages == 0) return -QN_EPROTOCOL;
+    struct message message = c->messages[c->message_at];
+    if (count != message.count || len != qn_bits_bytes(count)) return -QN_EPROTOCOL;
+    if (count % 8 != 0 && parities[len - 1] >> (count % 8) != 0) return -QN_EPROTOCOL;
+    c->message_at = ring_slot(c, c->message_at, 1);
+    c->n_messages--;
+    c->disclosed += count;
+
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < message.strips; i++) {
+        uint32_t s = c->asked[c->asked_at];
+        c->asked_at = ring_slot(c, c->asked_at, 1);
+        c->n_asked--;
+        uint32_t asked = question_count(c, &c->strips[s]);
+        int rc = tell_strip(c, &c->strips[s], parities, at);
+        if (rc < 0) return rc;
+        at += asked;
+        if (c->strips[s].done)
+            c->n_done++;
+        else
+            push_ready(c, s);
+    }
+    return 0;
+}
+
+/* ---- Questions as bytes. */
+
+enum { RECORD_HEAD = 3 + 2 + 3 + 3 };
+
+static size_t write_record(const struct qn_cascade *c, uint32_t s, uint8_t *out) {
+    const struct strip *strip = &c->strips[s];
+    size_t len = leb_write(out, s);
+    len += leb_write(out + len, 2 * strip->pass + strip->opening);
+    if (strip->opening) return len;
+    len += leb_write(out + len, strip->n_searches);
+    uint32_t before = 0;
+    for (uint32_t i = 0; i < strip->n_searches; i++) {
+        len += leb_write(out + len, strip->searches[i].middle - before);
+        before = strip->searches[i].middle;
+    }
+    return len;
+}
+
+int qn_cascade_ask(struct qn_cascade *c, struct qn_buf *ranges, uint32_t *ret_count) {
+    struct message message = {0};
+    size_t old_len = ranges->len;
+    while (message.strips < c->n_ready) {
+        uint32_t s = c->ready[ring_slot(c, c->ready_at, message.strips)];
+        const struct strip *strip = &c->strips[s];
+        /* A difference takes up to three bytes, but those of many searches sum up to a strip. */
+        size_t need = RECORD_HEAD + 3 * (size_t)strip->n_searches;
+        if (message.strips > 0 && ranges->len - old_len + need > QN_CASCADE_ASK_BYTES) break;
+        int rc = qn_buf_reserve(ranges, need);
+        if (rc < 0) {
+            ranges->len = old_len;
+            return rc;
+        }
+        ranges->len += write_record(c, s, ranges->data + ranges->len);
+        message.count += question_count(c, strip);
+        message.strips++;
+    }
+    for (uint32_t i = 0; i < message.strips; i++) {
+        c->asked[ring_slot(c, c->asked_at, c->n_asked++)] = c->ready[c->ready_at];
+        c->ready_at = ring_slot(c, c->ready_at, 1);
+        c->n_ready--;
+    }
+    if (message.count > 0) c->messages[ring_slot(c, c->message_at, c->n_messages++)] = message;
+    *ret_count = message.count;
+    return 0;
+}
+
+/* ---- Life. */
+
+void qn_cascade_free(struct qn_cascade *c) {
+    if (c == NULL) return;
+    for (uint32_t s = 0; c->strips != NULL && s < c->plan.strips; s++) free(c->strips[s].searches);
+    if (c->cells != NULL)
+        sodium_memzero(c->cells, c->plan.strips * c->plan.n_passes * c->cells_per_pass * sizeof *c->cells);
+    free(c->cells);
+    free(c->strips);
+    free(c->flipped);
+    free(c->ready);
+    free(c->asked);
+    free(c->messages);
+    plan_release(&c->plan);
+    free(c);
+}
+
+/* Our key into the cells of every pass. */
+static int fill_cells(struct qn_cascade *c, const struct qn_bits *key) {
+    size_t words = c->plan.words, total = c->plan.strips * words;
+    uint64_t *strips = NULL, *shuffled = malloc((total + 1) * sizeof *shuffled);
+    int rc = shuffled == NULL ? -QN_ENOMEM : plan_strips(&c->plan, key, &strips);
+    for (unsigned p = 0; rc == 0 && p < c->plan.n_passes; p++) {
+        rc = plan_shuffle(&c->plan, p, strips, shuffled);
+        if (rc < 0) break;
+        for (uint32_t s = 0; s < c->plan.strips; s++) {
+            struct cell *cells = pass_cells(c, &c->strips[s], p);
+            for (size_t w = 0; w < words; w++) cells[w].bits = shuffled[s * words + w];
+        }
+    }
+    if (strips != NULL) sodium_memzero(strips, total * sizeof *strips);
+    if (shuffled != NULL) sodium_memzero(shuffled, total * sizeof *shuffled);
+    free(strips);
+    free(shuffled);
+    return rc;
+}
+
+static int allocate(struct qn_cascade *c) {
+    const struct plan *plan = &c->plan;
+    c->cells_per_pass = plan->strip / 64 + 1;
+    size_t per_strip = plan->n_passes * c->cells_per_pass;
+    c->strips = calloc(plan->strips + 1, sizeof *c->strips);
+    c->cells = calloc(plan->strips * per_strip + 1, sizeof *c->cells);
+    c->flipped = calloc(plan->strips * plan->words + 1, sizeof *c->flipped);
+    c->ready = calloc(plan->strips + 1, sizeof *c->ready);
+    c->asked = calloc(plan->strips + 1, sizeof *c->asked);
+    c->messages = calloc(plan->strips + 1, sizeof *c->messages);
+    if (!c->strips || !c->cells || !c->flipped || !c->ready || !c->asked || !c->messages) return -QN_ENOMEM;
+    for (uint32_t s = 0; s < plan->strips; s++) {
+        c->strips[s].cells = c->cells + s * per_strip;
+        c->strips[s].flipped = c->flipped + s * plan->words;
+    }
+    return 0;
+}
+
+int qn_cascade_new(const struct qn_cascade_config *config, const struct qn_bits *key, struct qn_cascade **ret_cascade) {
+    struct qn_cascade *c = calloc(1, sizeof *c);
+    if (c == NULL) return -QN_ENOMEM;
+    int rc = plan_init(&c->plan, config, key->len);
+    if (rc == 0) rc = allocate(c);
+    if (rc == 0) rc = fill_cells(c, key);
+    if (rc < 0) {
+        qn_cascade_free(c);
+        return rc;
+    }
+    for (uint32_t s = 0; s < c->plan.strips; s++) {
+        rc = advance(c, &c->strips[s]); /* Opens pass 0, which always has a question. */
+        assert(rc == 0 && c->strips[s].opening);
+        push_ready(c, s);
+    }
+    *ret_cascade = c;
+    return 0;
+}
+
+bool qn_cascade_is_done(const struct qn_cascade *c) { return c->n_done == c->plan.strips; }
+uint64_t qn_cascade_disclosed(const struct qn_cascade *c) { return c->disclosed; }
+uint64_t qn_cascade_corrected(const struct qn_cascade *c) { return c->corrected; }
+
+int qn_cascade_key(const struct qn_cascade *c, struct qn_bits *ret_key) {
+    struct qn_bits key = {0};
+    int rc = qn_bits_reserve(&key, c->plan.len);
+    for (uint32_t s = 0; rc == 0 && s < c->plan.strips; s++) {
+        const struct cell *cells = pass_cells(c, &c->strips[s], 0);
+        size_t left = c->plan.len - key.len, count = left < c->plan.strip ? left : c->plan.strip;
+        for (size_t done = 0; rc == 0 && done < count; done += 64)
+            rc = qn_bits_append_word(&key, cells[done / 64].bits, count - done < 64 ? (unsigned)(count - done) : 64);
+    }
+    if (rc < 0) {
+        qn_bits_release(&key);
+        return rc;
+    }
+    qn_bits_release(ret_key);
+    *ret_key = key;
+    return 0;
+}

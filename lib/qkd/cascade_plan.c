@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qkd/cascade_plan.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "qkd/pack.h"
+
+enum { LANES = 8 };
+
+#ifndef K1
+#define K1 0.8
+#define K2 4.0
+#define K3D 16
+#define NCHECK 20
+#define NP 3
+#define DEFSTRIP 16384
+#endif
+
+/* Block sizes of the passes; those that would not cut the strip are left out. */
+static void choose_blocks(struct plan *plan, enum qn_cascade_variant variant, double qber) {
+    double size[PLAN_MAX_PASSES];
+    unsigned count;
+    if (variant == QN_CASCADE_ORIGINAL) {
+        count = 4;
+        for (unsigned p = 0; p < count; p++) size[p] = 0.73 / qber * (double)(1 << p);
+    } else {
+        count = NP;
+        size[0] = K1 / qber;
+        size[1] = K2 / qber;
+        size[2] = (double)plan->strip / K3D;
+        plan->n_checks = plan->strip <= NCHECK ? plan->strip - 1 : NCHECK;
+    }
+    for (unsigned p = 0; p < count; p++) {
+        uint32_t block = size[p] >= (double)plan->strip ? plan->strip : (uint32_t)size[p] + 1;
+        if (p > 0 && block >= plan->strip) break;
+        plan->pass[p].block = block;
+        plan->pass[p].blocks = (plan->strip + block - 1) / block;
+        plan->n_passes = p + 1;
+    }
+}
+
+/* One keystream a purpose; the nonce says which. */
+static void keystream(const uint8_t seed[32], uint64_t purpose, uint8_t *out, size_t len) {
+    uint8_t nonce[crypto_stream_chacha20_NONCEBYTES];
+    store_le64(nonce, purpose);
+    crypto_stream_chacha20(out, len, nonce, seed);
+}
+
+/* Fisher and Yates; the multiply's bias is below 2^-16 and of no consequence, as long as both ends have the same. */
+static int make_shuffle(struct plan_pass *pass, uint32_t strip, const uint8_t seed[32], unsigned purpose) {
+    uint8_t *random = malloc(4 * (size_t)strip);
+    pass->from = malloc(strip * sizeof *pass->from);
+    pass->to = malloc(strip * sizeof *pass->to);
+    if (random == NULL || pass->from == NULL || pass->to == NULL) {
+        free(random);
+        return -QN_ENOMEM;
+    }
+    keystream(seed, purpose, random, 4 * (size_t)strip);
+    for (uint32_t i = 0; i < strip; i++) pass->from[i] = (uint16_t)i;
+    for (uint32_t i = strip - 1; i > 0; i--) {
+        const uint8_t *r = random + 4 * (size_t)i;
+        uint64_t number = r[0] | (uint64_t)r[1] << 8 | (uint64_t)r[2] << 16 | (uint64_t)r[3] << 24;
+        uint32_t j = (uint32_t)(number * (i + 1) >> 32);
+        uint16_t swap = pass->from[i];
+        pass->from[i] = pass->from[j];
+        pass->from[j] = swap;
+    }
+    for (uint32_t i = 0; i < strip; i++) pass->to[pass->from[i]] = (uint16_t)i;
+    free(random);
+    return 0;
+}
+
+static int make_masks(struct plan *plan, const uint8_t seed[32]) {
+    if (plan->n_checks == 0) return 0;
+    size_t count = plan->n_checks * plan->words;
+    plan->masks = malloc(count * sizeof *plan->masks);
+    if (plan->masks == NULL) return -QN_ENOMEM;
+    keystream(seed, PLAN_MAX_PASSES, (uint8_t *)plan->masks, count * sizeof *plan->masks);
+    uint64_t last = plan->strip % 64 == 0 ? ~0ull : (1ull << plan->strip % 64) - 1;
+    for (size_t w = 0; w < count; w++) {
+        uint8_t bytes[8];
+        memcpy(bytes, &plan->masks[w], sizeof bytes);
+        plan->masks[w] = load_le64(bytes) & ((w + 1) % plan->words == 0 ? last : ~0ull);
+    }
+    return 0;
+}
+
+int plan_init(struct plan *plan, const struct qn_cascade_config *config, size_t len) {
+    *plan = (struct plan){.len = len};
+    if (len > QN_CASCADE_MAX_BITS) return -QN_EINVAL;
+    if (len == 0) return 0;
+    size_t longest = config->strip_bits;
+    if (longest == 0) longest = config->variant == QN_CASCADE_ORIGINAL ? 10000 : DEFSTRIP;
+    if (longest > PLAN_MAX_STRIP) longest = PLAN_MAX_STRIP;
+    plan->strips = (uint32_t)((len + longest - 1) / longest);
+    plan->strip = (uint32_t)((len + plan->strips - 1) / plan->strips);
+    plan->words = qn_bits_words(plan->strip);
+    double qber = config->qber > 1e-6 ? config->qber : 1e-6; /* Not a number, too. */
+    choose_blocks(plan, config->variant, qber < 0.25 ? qber : 0.25);
+
+    int rc = make_masks(plan, config->seed);
+    for (unsigned p = 1; rc == 0 && p < plan->n_passes; p++)
+        rc = make_shuffle(&plan->pass[p], plan->strip, config->seed, p);
+    if (rc < 0) plan_release(plan);
+    return rc;
+}
+
+void plan_release(struct plan *plan) {
+    for (unsigned p = 0; p < PLAN_MAX_PASSES; p++) {
+        free(plan->pass[p].from);
+        free(plan->pass[p].to);
+    }
+    free(plan->masks);
+    *plan = (struct plan){0};
+}
+
+int plan_strips(const struct plan *plan, const struct qn_bits *key, uint64_t **ret_words) {
+    uint64_t *words = calloc(plan->strips * plan->words + 1, sizeof *words);
+    if (words == NULL) return -QN_ENOMEM;
+    for (size_t s = 0; s < plan->strips; s++) {
+        size_t start = s * plan->strip;
+        size_t count = start >= key->len ? 0 : key->len - start < plan->strip ? key->len - start : plan->strip;
+        for (size_t done = 0; done < count; done += 64) {
+            uint64_t word = qn_bits_word(key, start + done);
+            if (count - done < 64) word &= (1ull << (count - done)) - 1;
+            words[s * plan->words + done / 64] = word;
+        }
+    }
+    *ret_words = words;
+    return 0;
+}
+
+/* Bit j of byte i becomes bit i of byte j (Hacker's Delight, 7-3). */
+static uint64_t transpose(uint64_t x) {
+    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aaull;
+    x ^= t ^ t << 7;
+    t = (x ^ x >> 14) & 0x0000cccc0000ccccull;
+    x ^= t ^ t << 14;
+    t = (x ^ x >> 28) & 0x00000000f0f0f0f0ull;
+    return x ^ t ^ t << 28;
+}
+
+/* Eight strips at once: `rows` holds a byte a position, a bit of it a strip. A byte moves as fast as a bit. */
+static void shuffle_lanes(const struct plan *plan, const uint16_t *from, const uint64_t *in, uint64_t *out,
+                          size_t lanes, uint8_t *rows) {
+    for (size_t w = 0; w < plan->words; w++) {
+        for (unsigned shift = 0; shift < 64; shift += 8) {
+            uint64_t bytes = 0;
+            for (size_t lane = 0; lane < lanes; lane++)
+                bytes |= (in[lane * plan->words + w] >> shift & 0xff) << (8 * lane);
+            store_le64(rows + 64 * w + shift, transpose(bytes));
+        }
+    }
+    for (size_t w = 0; w < plan->words; w++) {
+        uint64_t word[LANES] = {0};
+        for (unsigned shift = 0; shift < 64; shift += 8) {
+            const uint16_t *source = from + 64 * w + shift;
+            uint64_t bytes = 0;
+            for (unsigned i = 0; i < 8 && 64 * w + shift + i < plan->strip; i++)
+                bytes |= (uint64_t)rows[source[i]] << (8 * i);
+            bytes = transpose(bytes);
+            for (size_t lane = 0; lane < LANES; lane++) word[lane] |= (bytes >> (8 * lane) & 0xff) << shift;
+        }
+        for (size_t lane = 0; lane < lanes; lane++) out[lane * plan->words + w] = word[lane];
+    }
+}
+
+int plan_shuffle(const struct plan *plan, unsigned pass, const uint64_t *in, uint64_t *out) {
+    size_t total = plan->strips * plan->words;
+    const uint16_t *from = plan->pass[pass].from;
+    if (from == NULL) {
+        memcpy(out, in, total * sizeof *out);
+        return 0;
+    }
+    uint8_t *rows = malloc(plan->words * 64);
+    if (rows == NULL) return -QN_ENOMEM;
+    for (size_t s = 0; s < plan->strips; s += LANES) {
+        size_t lanes = plan->strips - s < LANES ? plan->strips - s : LANES;
+        shuffle_lanes(plan, from, in + s * plan->words, out + s * plan->words, lanes, rows);
+    }
+    sodium_memzero(rows, plan->words * 64);
+    free(rows);
+    return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QN_QKD_CASCADE_PLAN_H
+#define QN_QKD_CASCADE_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "qkd/bits.h"
+#include "qkd/cascade.h"
+
+/* What both ends of Cascade agree on from the config alone; private to lib/qkd. */
+enum { PLAN_MAX_PASSES = 6, PLAN_MAX_CHECKS = 32, PLAN_MAX_STRIP = 1 << 16 };
+
+struct plan_pass {
+    uint32_t block, blocks; /* Bits of a block but the last; how many there are. */
+    uint16_t *from,
+        *to; /* Bit i of the pass is bit from[i] of the strip; to is the inverse. NULL: the strip's order. */
+};
+
+struct plan {
+    size_t len;     /* Of the key. */
+    uint32_t strip; /* Bits of a strip; zeros known to both fill the last one. */
+    uint32_t strips;
+    size_t words; /* Of a strip. */
+    unsigned n_passes;
+    struct plan_pass pass[PLAN_MAX_PASSES];
+    unsigned n_checks;
+    uint64_t *masks; /* n_checks subsets of a strip, `words` each. */
+};
+
+int plan_init(struct plan *plan, const struct qn_cascade_config *config, size_t len);
+void plan_release(struct plan *plan);
+
+static inline const uint64_t *plan_mask(const struct plan *plan, unsigned check) {
+    return plan->masks + check * plan->words;
+}
+
+/* Answers to opening a pass (n_passes: the checks). The last block's parity follows from the strip's, but in pass 0. */
+static inline uint32_t plan_opening(const struct plan *plan, unsigned pass) {
+    if (pass == plan->n_passes) return plan->n_checks;
+    return pass == 0 ? plan->pass[0].blocks : plan->pass[pass].blocks - 1;
+}
+
+/* All strips, `words` each, in the order of a pass; `in` and `out` differ. */
+int plan_strips(const struct plan *plan, const struct qn_bits *key, uint64_t **ret_words);
+int plan_shuffle(const struct plan *plan, unsigned pass, const uint64_t *in, uint64_t *out);
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The answering end of Cascade. Each pass is kept as prefix parities of the shuffled key, so that an answer is one bit
+ * looked up; checks are rare and summed on demand. */
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "qkd/cascade.h"
+#include "qkd/cascade_plan.h"
+#include "qkd/pack.h"
+
+struct qn_cascade_source {
+    struct plan plan;
+    uint64_t *strips;                  /* In their own order. */
+    uint64_t *prefix[PLAN_MAX_PASSES]; /* Bit x of a strip: the parity of its first x bits; strip_words each. */
+    size_t strip_words;
+    uint64_t disclosed, limit;
+};
+
+void qn_cascade_source_free(struct qn_cascade_source *source) {
+    if (source == NULL) return;
+    if (source->strips != NULL) sodium_memzero(source->strips, source->plan.strips * source->plan.words * 8);
+    free(source->strips);
+    for (unsigned p = 0; p < PLAN_MAX_PASSES; p++) {
+        if (source->prefix[p] != NULL) sodium_memzero(source->prefix[p], source->plan.strips * source->strip_words * 8);
+        free(source->prefix[p]);
+    }
+    plan_release(&source->plan);
+    free(source);
+}
+
+/* Parity of all bits up to and including each one. */
+static uint64_t running_parity(uint64_t word) {
+    for (unsigned shift = 1; shift < 64; shift *= 2) word ^= word << shift;
+    return word;
+}
+
+static void sum_up(const struct plan *plan, const uint64_t *in, uint64_t *out, size_t out_words) {
+    for (size_t s = 0; s < plan->strips; s++, in += plan->words, out += out_words) {
+        uint64_t carry = 0;
+        for (size_t w = 0; w < plan->words; w++) {
+            uint64_t sums = running_parity(in[w]) ^ -carry;
+            out[w] = sums << 1 | carry;
+            carry = sums >> 63;
+        }
+        if (out_words > plan->words) out[plan->words] = carry;
+    }
+}
+
+static int prepare(struct qn_cascade_source *source, const struct qn_bits *key) {
+    const struct plan *plan = &source->plan;
+    source->strip_words = plan->strip / 64 + 1;
+    int rc = plan_strips(plan, key, &source->strips);
+    if (rc < 0) return rc;
+    size_t total = plan->strips * plan->words;
+    uint64_t *shuffled = malloc((total + 1) * sizeof *shuffled);
+    if (shuffled == NULL) return -QN_ENOMEM;
+    for (unsigned p = 0; rc == 0 && p < plan->n_passes; p++) {
+        source->prefix[p] = malloc(plan->strips * source->strip_words * sizeof *source->prefix[p]);
+        rc = source->prefix[p] == NULL ? -QN_ENOMEM : plan_shuffle(plan, p, source->strips, shuffled);
+        if (rc == 0) sum_up(plan, shuffled, source->prefix[p], source->strip_words);
+    }
+    sodium_memzero(shuffled, total * sizeof *shuffled);
+    free(shuffled);
+    return rc;
+}
+
+int qn_cascade_source_new(const struct qn_cascade_config *config, const struct qn_bits *key,
+                          struct qn_cascade_source **ret_source) {
+    struct qn_cascade_source *source = calloc(1, sizeof *source);
+    if (source == NULL) return -QN_ENOMEM;
+    int rc = plan_init(&source->plan, config, key->len);
+    if (rc == 0) rc = prepare(source, key);
+    if (rc < 0) {
+        qn_cascade_source_free(source);
+        return rc;
+    }
+    uint64_t bits = (uint64_t)source->plan.strips * source->plan.strip;
+    source->limit = bits * (source->plan.n_passes + source->plan.n_checks);
+    *ret_source = source;
+    return 0;
+}
+
+/* Answers as they are made, up to `count`. */
+struct answers {
+    uint8_t *bytes;
+    uint32_t len, count;
+};
+
+static inline int put(struct answers *answers, uint64_t bit) {
+    if (answers->len == answers->count) return -QN_EPROTOCOL;
+    answers->bytes[answers->len / 8] |= (uint8_t)((bit & 1) << answers->len % 8);
+    answers->len++;
+    return 0;
+}
+
+static bool check_parity(const struct qn_cascade_source *source, size_t strip, unsigned check, size_t count) {
+    const uint64_t *bits = source->strips + strip * source->plan.words, *mask = plan_mask(&source->plan, check);
+    uint64_t sum = 0;
+    for (size_t w = 0; w < count / 64; w++) sum ^= bits[w] & mask[w];
+    if (count % 64 != 0) sum ^= bits[count / 64] & mask[count / 64] & ((1ull << count % 64) - 1);
+    return __builtin_parityll(sum);
+}
+
+static int answer_opening(const struct qn_cascade_source *source, size_t strip, unsigned pass,
+                          struct answers *answers) {
+    const struct plan *plan = &source->plan;
+    uint32_t count = plan_opening(plan, pass);
+    if (count > answers->count - answers->len) return -QN_EPROTOCOL;
+    if (pass == plan->n_passes) {
+        for (unsigned check = 0; check < count; check++) put(answers, check_parity(source, strip, check, plan->strip));
+        return 0;
+    }
+    const uint64_t *prefix = source->prefix[pass] + strip * source->strip_words;
+    for (uint32_t b = 1, x = 0; b <= count; b++) {
+        x = b == plan->pass[pass].blocks ? plan->strip : x + plan->pass[pass].block;
+        put(answers, prefix[x / 64] >> x % 64);
+    }
+    return 0;
+}
+
+static int answer_positions(const struct qn_cascade_source *source, size_t strip, unsigned pass,
+                            struct leb_reader *reader, struct answers *answers) {
+    const struct plan *plan = &source->plan;
+    const uint64_t *prefix = pass < plan->n_passes ? source->prefix[pass] + strip * source->strip_words : NULL;
+    uint64_t count, x = 0;
+    int rc = leb_read(reader, &count);
+    if (rc == 0 && count == 0) rc = -QN_EPROTOCOL;
+    for (uint64_t i = 0; rc == 0 && i < count; i++) {
+        uint64_t step;
+        rc = leb_read(reader, &step);
+        if (rc < 0) break;
+        if (step == 0 || step >= plan->strip - x) return -QN_EPROTOCOL;
+        x += step;
+        uint64_t bit =
+            prefix != NULL ? prefix[x / 64] >> x % 64 : check_parity(source, strip, pass - plan->n_passes, x);
+        rc = put(answers, bit);
+    }
+    return rc;
+}
+
+static int answer_record(const struct qn_cascade_source *source, struct leb_reader *reader, struct answers *answers) {
+    const struct plan *plan = &source->plan;
+    uint64_t strip, what;
+    int rc = leb_read(reader, &strip);
+    if (rc == 0) rc = leb_read(reader, &what);
+    if (rc < 0) return rc;
+    bool opening = what & 1;
+    what /= 2;
+    if (strip >= plan->strips || what > plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;
+    if (opening) return what > plan->n_passes ? -QN_EPROTOCOL : answer_opening(source, strip, (unsigned)what, answers);
+    if (what == plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;
+    return answer_positions(source, strip, (unsigned)what, reader, answers);
+}
+
+int qn_cascade_answer(struct qn_cascade_source *source, const uint8_t *ranges, size_t len, uint32_t count,
+                      struct qn_buf *parities) {
+    if (count > source->limit - source->disclosed || count > QN_CASCADE_ASK_BYTES * 8) return -QN_EPROTOCOL;
+    size_t bytes = qn_bits_bytes(count);
+    int rc = qn_buf_reserve(parities, bytes);
+    if (rc < 0) return rc;
+    struct answers answers = {.bytes = parities->data + parities->len, .count = count};
+    if (bytes > 0) memset(answers.bytes, 0, bytes);
+    struct leb_reader reader = {ranges, ranges + len};
+    while (rc == 0 && reader.at < reader.end) rc = answer_record(source, &reader, &answers);
+    if (rc < 0) return rc;
+    if (answers.len != count) return -QN_EPROTOCOL;
+    parities->len += bytes;
+    source->disclosed += count;
+    return 0;
+}
+
+uint64_t qn_cascade_source_disclosed(const struct qn_cascade_source *source) { return source->disclosed; }
