@@ -1,0 +1,827 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Network layer: end-to-end pairs over a chain of links (after Kozlowski, Dahlberg, Wehner 2020, arXiv:2010.02575).
+ *
+ * The head sends CircuitSetup along the path; each node sets memory aside; the tail answers CircuitReady, and on its way
+ * back every node asks for pairs on the link towards the tail. Inner nodes swap as soon as they hold a pair on each side
+ * (first come, first swapped) and keep the outcome; they drop pairs older than the cut-off. Each end sends CircuitTrack
+ * along the path for every pair it holds: at each inner node the track moves on to the pair's partner and takes the swap's
+ * outcome and the next link pair's frame with it, or waits until the swap is done, or comes back as CircuitExpire. A pair
+ * exists end to end, at each end, when the other end's track has arrived: only then is its partner and its frame known.
+ *
+ * A circuit's states: setting up -> ready -> closed. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/bell.h"
+#include "node/internal.h"
+
+#define CIRCUITS_MAX 1024
+#define RECORDS_MAX 65536
+
+enum role { HEAD, INNER, TAIL };
+
+struct record { /* What became of a pair at an inner node; found by the sequence of either side. */
+    uint64_t sequence[2];
+    bool has[2];                 /* The side's pair is known. */
+    uint32_t bell[2];
+    double w[2];                 /* Werner parameters when swapped. */
+    bool swapped, expired;
+    uint32_t outcome;
+    bool parked[2], passed[2];   /* Tracks: [0] coming from the head's side, [1] from the tail's. */
+    Qnet__V1__CircuitTrack track[2];
+};
+
+struct side { /* Towards the head (0) and towards the tail (1). */
+    uint16_t node, link;
+    struct link_request *request;
+    struct list waiting;         /* Pairs not yet swapped. */
+    struct qn_map records;       /* By sequence. */
+};
+
+struct circuit {
+    struct list link;
+    struct qn_node *node;
+    uint64_t id;
+    enum role role;
+    uint16_t path[ROUTE_MAX_HOPS + 1], links[ROUTE_MAX_HOPS];
+    size_t n_links, place;       /* place: of this node on the path. */
+    struct side sides[2];
+    uint32_t share;              /* Memory set aside for each side of an inner node. */
+    uint32_t number, delivered;
+    uint64_t expired;            /* At the ends: pairs to be made again. */
+    uint64_t cutoff_ns, lifetime_ns, user_request;
+    double link_fidelity, min_fidelity, fidelity;
+    bool measure, ready, keep_frame, closing;
+    uint32_t axes_set;
+    uint64_t axes_seed;
+    struct qn_rng axes_rng;
+    struct request *request;     /* At the head. */
+    struct qn_timer patience, lifetime;
+};
+
+static Qnet__V1__Envelope body(Qnet__V1__Envelope__BodyCase which) {
+    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+    envelope.body_case = which;
+    return envelope;
+}
+
+struct circuit *circuit_find(const struct qn_node *node, uint64_t id) { return qn_map_get(&node->circuit_of, id); }
+uint64_t circuit_id(const struct circuit *circuit) { return circuit->id; }
+double circuit_fidelity(const struct circuit *circuit) { return circuit->fidelity; }
+
+/* ---- life ---- */
+
+static void on_patience(void *context, struct qn_timer *timer);
+static void on_lifetime(void *context, struct qn_timer *timer);
+
+static struct circuit *circuit_new(struct qn_node *node, uint64_t id) {
+    if (node->circuit_of.len >= CIRCUITS_MAX) return NULL;
+    struct circuit *circuit = calloc(1, sizeof *circuit);
+    if (circuit == NULL) return NULL;
+    circuit->node = node;
+    circuit->id = id;
+    circuit->patience.fire = on_patience;
+    circuit->lifetime.fire = on_lifetime;
+    for (int i = 0; i < 2; i++) {
+        circuit->sides[i].node = circuit->sides[i].link = QN_NO_NODE;
+        list_init(&circuit->sides[i].waiting);
+    }
+    if (qn_map_put(&node->circuit_of, id, circuit) < 0) {
+        free(circuit);
+        return NULL;
+    }
+    list_append(&node->circuits, &circuit->link);
+    return circuit;
+}
+
+static void free_records(struct side *side, int which) {
+    size_t i = 0;
+    for (void *value; qn_map_next(&side->records, &i, NULL, &value);) {
+        struct record *record = value;
+        if (which == 1 && record->has[0]) continue; /* Freed with the other side's. */
+        free(record);
+    }
+    qn_map_release(&side->records);
+}
+
+static void destroy(struct qn_node *node, struct circuit *circuit, int error, const char *detail, bool tell_links) {
+    circuit->closing = true;
+    for (int i = 0; i < 2; i++) {
+        struct link_request *request = circuit->sides[i].request;
+        circuit->sides[i].request = NULL;
+        if (request == NULL) continue;
+        request->circuit = NULL;
+        link_cancel(node, request, error, detail, tell_links);
+    }
+    if (circuit->role == INNER) memory_give(node, 2 * circuit->share);
+    size_t i = 0;
+    for (void *value; qn_map_next(&node->pairs, &i, NULL, &value);) { /* Measured pairs that wait for their track. */
+        struct pair *pair = value;
+        if (pair->circuit != circuit) continue;
+        pair->circuit = NULL;
+        if (pair->state != PAIR_USABLE && pair->request == NULL) {
+            pair_free(node, pair, true);
+            i = 0;
+        }
+    }
+    free_records(&circuit->sides[1], 1);
+    free_records(&circuit->sides[0], 0);
+    qn_timers_clear(&node->timers, &circuit->patience);
+    qn_timers_clear(&node->timers, &circuit->lifetime);
+    qn_map_remove(&node->circuit_of, circuit->id);
+    list_remove(&circuit->link);
+    free(circuit);
+}
+
+static void send_tear(struct qn_node *node, uint16_t to, uint64_t id, int error, const char *detail) {
+    Qnet__V1__CircuitTear tear = QNET__V1__CIRCUIT_TEAR__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_TEAR);
+    tear.circuit = id;
+    tear.error = (uint32_t)-error;
+    tear.detail = (char *)(uintptr_t)detail;
+    envelope.circuit_tear = &tear;
+    node_send(node, to, &envelope);
+}
+
+static void send_refuse(struct qn_node *node, uint16_t to, uint64_t id, int error, const char *detail, uint16_t who) {
+    Qnet__V1__CircuitRefuse refuse = QNET__V1__CIRCUIT_REFUSE__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_REFUSE);
+    refuse.circuit = id;
+    refuse.error = (uint32_t)-error;
+    refuse.detail = (char *)(uintptr_t)detail;
+    refuse.node = who;
+    envelope.circuit_refuse = &refuse;
+    node_send(node, to, &envelope);
+}
+
+void circuit_close(struct qn_node *node, struct circuit *circuit, int error, const char *detail, bool tell) {
+    if (tell && circuit->sides[1].node != QN_NO_NODE) send_tear(node, circuit->sides[1].node, circuit->id, error, detail);
+    if (circuit->request != NULL) circuit->request->circuit = NULL;
+    destroy(node, circuit, error, detail, true);
+}
+
+/* Something on this node ends the circuit: both neighbours and the user learn why. */
+static void fail(struct qn_node *node, struct circuit *circuit, int error, const char *detail, uint16_t who) {
+    struct request *request = circuit->request;
+    char text[200];
+    snprintf(text, sizeof text, "%s", detail);
+    if (circuit->sides[0].node != QN_NO_NODE) send_refuse(node, circuit->sides[0].node, circuit->id, error, text, who);
+    if (circuit->sides[1].node != QN_NO_NODE) send_tear(node, circuit->sides[1].node, circuit->id, error, text);
+    if (request != NULL) request->circuit = NULL;
+    destroy(node, circuit, error, text, true);
+    if (request != NULL) request_on_circuit_closed(node, request, error, text);
+}
+
+static void on_lifetime(void *context, struct qn_timer *timer) {
+    struct circuit *circuit = CONTAINER_OF(timer, struct circuit, lifetime);
+    if (circuit->role != HEAD) destroy(context, circuit, -QN_ETIMEOUT, "the circuit outlived its request", false);
+}
+
+static void on_patience(void *context, struct qn_timer *timer) {
+    struct circuit *circuit = CONTAINER_OF(timer, struct circuit, patience);
+    uint16_t next = circuit->sides[1].node;
+    if (circuit->ready || node_can_reach(circuit->node, next)) return;
+    char text[128];
+    snprintf(text, sizeof text, "no classical session with %s", node_name(circuit->node, next));
+    fail(context, circuit, -QN_EPEER_DOWN, text, circuit->node->self);
+}
+
+static uint64_t patience_ns(const struct qn_node *node) { return (uint64_t)(2e9 * node->topology->time_scale); }
+
+/* ---- set-up ---- */
+
+static void forward_setup(struct qn_node *node, struct circuit *circuit) {
+    uint32_t path[ROUTE_MAX_HOPS + 1], links[ROUTE_MAX_HOPS];
+    for (size_t i = 0; i <= circuit->n_links; i++) path[i] = circuit->path[i];
+    for (size_t i = 0; i < circuit->n_links; i++) links[i] = circuit->links[i];
+    Qnet__V1__CircuitSetup setup = QNET__V1__CIRCUIT_SETUP__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_SETUP);
+    setup.circuit = circuit->id;
+    setup.path = path;
+    setup.n_path = circuit->n_links + 1;
+    setup.links = links;
+    setup.n_links = circuit->n_links;
+    setup.link_fidelity = circuit->link_fidelity;
+    setup.cutoff_ns = circuit->cutoff_ns;
+    setup.number = circuit->number;
+    setup.request = circuit->user_request;
+    setup.measure = circuit->measure;
+    setup.axes_seed = circuit->axes_seed;
+    setup.axes_set = circuit->axes_set;
+    setup.min_fidelity = circuit->min_fidelity;
+    setup.lifetime_ns = circuit->lifetime_ns;
+    setup.keep_frame = circuit->keep_frame;
+    envelope.circuit_setup = &setup;
+    node_send(node, circuit->sides[1].node, &envelope);
+    node_timer(node, &circuit->patience, node->now_ns + patience_ns(node));
+}
+
+static void set_place(struct circuit *circuit, size_t place) {
+    circuit->place = place;
+    circuit->role = place == 0 ? HEAD : place == circuit->n_links ? TAIL : INNER;
+    if (place > 0) {
+        circuit->sides[0].node = circuit->path[place - 1];
+        circuit->sides[0].link = circuit->links[place - 1];
+    }
+    if (place < circuit->n_links) {
+        circuit->sides[1].node = circuit->path[place + 1];
+        circuit->sides[1].link = circuit->links[place];
+    }
+}
+
+int circuit_open(struct qn_node *node, uint16_t peer, struct request *request, struct circuit **ret_circuit) {
+    struct route route;
+    int rc = route_entanglement(node, peer, &route);
+    if (rc < 0) return rc;
+    request->hops = (uint32_t)route.n_links;
+    request->predicted = route.fidelity;
+    if (request->min_fidelity > route.fidelity) return -QN_EFIDELITY;
+    if (node->hardware->memories == 0) return -QN_EUNSUPPORTED;
+    struct circuit *circuit = circuit_new(node, node->next_circuit++);
+    if (circuit == NULL) return -QN_EBUSY;
+    circuit->n_links = route.n_links;
+    memcpy(circuit->path, route.nodes, sizeof circuit->path);
+    memcpy(circuit->links, route.links, sizeof circuit->links);
+    set_place(circuit, 0);
+    circuit->number = request->wanted;
+    circuit->fidelity = route.fidelity;
+    circuit->min_fidelity = request->min_fidelity;
+    circuit->measure = request->measured;
+    circuit->axes_set = request->axes_set;
+    circuit->keep_frame = request->kind == REQUEST_TELEPORT;
+    circuit->axes_seed = qn_rng_u64(&node->choices);
+    qn_rng_init(&circuit->axes_rng, qn_rng_u64(&node->choices), "axes", 0);
+    circuit->user_request = request->number;
+    circuit->cutoff_ns = request->cutoff_ns;
+    circuit->lifetime_ns = request->timeout_ns + request->timeout_ns / 4 + patience_ns(node);
+    circuit->request = request;
+    forward_setup(node, circuit);
+    *ret_circuit = circuit;
+    return 0;
+}
+
+static bool setup_is_valid(const struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m, size_t *ret_place) {
+    if (m->n_links == 0 || m->n_links > ROUTE_MAX_HOPS || m->n_path != m->n_links + 1) return false;
+    size_t place = 0;
+    for (size_t i = 0; i < m->n_path; i++) {
+        if (m->path[i] >= node->topology->n_nodes) return false;
+        if (m->path[i] == node->self) place = i;
+    }
+    for (size_t i = 0; i < m->n_links; i++) {
+        if (m->links[i] >= node->topology->n_links || !node->links[m->links[i]].planned) return false;
+        const struct qn_topo_link *link = &node->topology->links[m->links[i]];
+        uint32_t x = m->path[i], y = m->path[i + 1];
+        if (!((link->a == x && link->b == y) || (link->a == y && link->b == x))) return false;
+    }
+    *ret_place = place;
+    return place > 0 && m->path[place - 1] == from && m->circuit >> 48 == m->path[0];
+}
+
+/* An inner node sets the same memory aside for both sides, so that circuits cannot starve each other half-way. */
+static int set_memory_aside(struct qn_node *node, struct circuit *circuit) {
+    uint32_t free = node->hardware->memories - node->memories_used;
+    uint32_t share = free / 4 > 0 ? free / 4 : free / 2;
+    if (share > circuit->number) share = circuit->number;
+    if (share > 64) share = 64;
+    if (share == 0) return -QN_EMEMORY_FULL;
+    circuit->share = share;
+    node->memories_used += 2 * share;
+    return 0;
+}
+
+void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m) {
+    size_t place;
+    if (!setup_is_valid(node, from, m, &place)) {
+        send_refuse(node, from, m->circuit, -QN_EPROTOCOL, "malformed path", node->self);
+        return;
+    }
+    if (circuit_find(node, m->circuit) != NULL) return;
+    int error = 0;
+    const char *detail = "";
+    struct circuit *circuit = NULL;
+    bool tail = place == m->n_links;
+    if (node->stopping) error = -QN_ESHUTDOWN, detail = "the node is stopping";
+    else if (node->hardware->memories == 0) error = -QN_EUNSUPPORTED, detail = "it has no quantum memory";
+    else if (!tail && node->hardware->role != QN_ROLE_REPEATER) error = -QN_EUNSUPPORTED, detail = "it does not swap";
+    else if ((circuit = circuit_new(node, m->circuit)) == NULL) error = -QN_EBUSY, detail = "too many circuits";
+    if (error < 0) {
+        send_refuse(node, from, m->circuit, error, detail, node->self);
+        return;
+    }
+    circuit->n_links = m->n_links;
+    for (size_t i = 0; i < m->n_path; i++) circuit->path[i] = (uint16_t)m->path[i];
+    for (size_t i = 0; i < m->n_links; i++) circuit->links[i] = (uint16_t)m->links[i];
+    set_place(circuit, place);
+    circuit->number = m->number;
+    circuit->measure = m->measure;
+    circuit->axes_set = m->axes_set;
+    circuit->axes_seed = m->axes_seed;
+    circuit->min_fidelity = m->min_fidelity;
+    circuit->keep_frame = m->keep_frame;
+    circuit->user_request = m->request;
+    circuit->lifetime_ns = m->lifetime_ns;
+    circuit->cutoff_ns = m->cutoff_ns;
+    qn_rng_init(&circuit->axes_rng, m->axes_seed, "axes", 1);
+    if (m->lifetime_ns != 0 && m->lifetime_ns < UINT64_MAX / 4) node_timer(node, &circuit->lifetime, node->now_ns + m->lifetime_ns);
+    if (circuit->role == INNER) {
+        if (set_memory_aside(node, circuit) < 0) {
+            circuit->role = TAIL; /* Nothing was set aside. */
+            fail(node, circuit, -QN_EMEMORY_FULL, "all its quantum memories are in use", node->self);
+            return;
+        }
+        forward_setup(node, circuit);
+        return;
+    }
+    circuit->ready = true;
+    Qnet__V1__CircuitReady ready = QNET__V1__CIRCUIT_READY__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_READY);
+    ready.circuit = circuit->id;
+    envelope.circuit_ready = &ready;
+    node_send(node, from, &envelope);
+}
+
+static void fill_link_request(const struct circuit *circuit, struct link_request *request) {
+    request->circuit = (struct circuit *)(uintptr_t)circuit;
+    request->circuit_id = circuit->id;
+    request->user_request = circuit->user_request;
+    request->prepaid = circuit->role == INNER;
+    request->budget = circuit->role == INNER ? circuit->share : UINT32_MAX;
+    request->number = 0;
+    request->min_fidelity = circuit->link_fidelity;
+}
+
+void circuit_on_ready(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitReady *m) {
+    struct circuit *circuit = circuit_find(node, m->circuit);
+    if (circuit == NULL || circuit->sides[1].node != from || circuit->ready) return;
+    circuit->ready = true;
+    qn_timers_clear(&node->timers, &circuit->patience);
+    struct link_request wanted = {0};
+    fill_link_request(circuit, &wanted);
+    int rc = link_create(node, circuit->sides[1].link, &wanted, &circuit->sides[1].request);
+    if (rc < 0) {
+        fail(node, circuit, rc, "cannot ask the link for pairs", node->self);
+        return;
+    }
+    if (circuit->role != INNER) return;
+    Qnet__V1__CircuitReady ready = QNET__V1__CIRCUIT_READY__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_READY);
+    ready.circuit = circuit->id;
+    envelope.circuit_ready = &ready;
+    node_send(node, circuit->sides[0].node, &envelope);
+}
+
+int circuit_accept_link(struct qn_node *node, struct circuit *circuit, uint16_t link, struct link_request *request) {
+    (void)node;
+    if (circuit->sides[0].link != link || circuit->sides[0].request != NULL) return -QN_EREJECTED;
+    fill_link_request(circuit, request);
+    circuit->sides[0].request = request;
+    return 0;
+}
+
+uint64_t circuit_wants(const struct circuit *circuit, const struct link_request *request) {
+    (void)request;
+    if (circuit->closing) return 0;
+    return circuit->role == INNER ? UINT64_MAX : circuit->number + circuit->expired;
+}
+
+void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitRefuse *m) {
+    struct circuit *circuit = circuit_find(node, m->circuit);
+    if (circuit == NULL || circuit->sides[1].node != from) return;
+    struct request *request = circuit->request;
+    int error = -(int)m->error;
+    char text[200];
+    if (circuit->role == HEAD && m->node < node->topology->n_nodes)
+        snprintf(text, sizeof text, "%s: %s", node_name(node, (uint16_t)m->node), m->detail);
+    else snprintf(text, sizeof text, "%s", m->detail);
+    if (circuit->sides[0].node != QN_NO_NODE)
+        send_refuse(node, circuit->sides[0].node, circuit->id, error, m->detail, (uint16_t)m->node);
+    if (request != NULL) request->circuit = NULL;
+    destroy(node, circuit, error, text, true);
+    if (request != NULL) request_on_circuit_closed(node, request, error, text);
+}
+
+void circuit_on_tear(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTear *m) {
+    struct circuit *circuit = circuit_find(node, m->circuit);
+    if (circuit == NULL || circuit->sides[0].node != from) return;
+    if (circuit->sides[1].node != QN_NO_NODE) send_tear(node, circuit->sides[1].node, circuit->id, -(int)m->error, m->detail);
+    destroy(node, circuit, -(int)m->error, m->detail, true);
+}
+
+void circuit_on_link_closed(struct qn_node *node, struct circuit *circuit, int error, const char *detail) {
+    for (int i = 0; i < 2; i++) circuit->sides[i].request = NULL; /* The closed one is gone; the other is cancelled below. */
+    for (struct list *item = node->link_requests.next; item != &node->link_requests; item = item->next) {
+        struct link_request *request = CONTAINER_OF(item, struct link_request, link);
+        if (request->circuit == circuit) circuit->sides[request->link_index == circuit->sides[0].link ? 0 : 1].request = request;
+    }
+    if (circuit->closing) return;
+    if (error == 0) return; /* The neighbour is done; its CircuitTear or CircuitRefuse follows. */
+    char text[128];
+    snprintf(text, sizeof text, "link: %s", detail);
+    fail(node, circuit, error, text, node->self);
+}
+
+void circuit_on_peer_gone(struct qn_node *node, uint16_t peer) {
+    for (struct list *item = node->circuits.next, *next; item != &node->circuits; item = next) {
+        next = item->next;
+        struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);
+        bool on_path = false;
+        for (size_t i = 0; i <= circuit->n_links; i++) on_path = on_path || circuit->path[i] == peer;
+        if (!on_path) continue;
+        char text[128];
+        snprintf(text, sizeof text, "%s went down", node_name(node, peer));
+        fail(node, circuit, -QN_EPEER_DOWN, text, peer);
+    }
+}
+
+const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit, int *ret_error) {
+    static const char *const no_answer = "the path did not answer the set-up: a node or a classical channel on it is down or slow";
+    if (!node_can_reach(node, circuit->sides[1].node)) {
+        *ret_error = -QN_EPEER_DOWN;
+        return "the classical channel towards it is down";
+    }
+    if (!circuit->ready) return no_answer;
+    if (circuit->sides[1].request != NULL && circuit->sides[1].request->granted == 0 &&
+        node->memories_used >= node->hardware->memories) {
+        *ret_error = -QN_EMEMORY_FULL;
+        return "all quantum memories of this node are in use";
+    }
+    const struct neighbour *station = node_neighbour(node, link_station(node, circuit->sides[1].link));
+    if (station != NULL && !station->up[QN_QUANTUM]) {
+        *ret_error = -QN_EPEER_DOWN;
+        return "the quantum channel of the first link is down";
+    }
+    return "pairs come too slowly, or the other end has no free memory";
+}
+
+/* ---- pairs ---- */
+
+static void send_track(struct qn_node *node, struct circuit *circuit, int towards, const Qnet__V1__CircuitTrack *track) {
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_TRACK);
+    envelope.circuit_track = (Qnet__V1__CircuitTrack *)(uintptr_t)track;
+    node_send(node, circuit->sides[towards].node, &envelope);
+}
+
+static void send_expire(struct qn_node *node, struct circuit *circuit, int towards, uint64_t origin_sequence) {
+    Qnet__V1__CircuitExpire expire = QNET__V1__CIRCUIT_EXPIRE__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_EXPIRE);
+    expire.circuit = circuit->id;
+    expire.to_head = towards == 0;
+    expire.origin_sequence = origin_sequence;
+    envelope.circuit_expire = &expire;
+    node_send(node, circuit->sides[towards].node, &envelope);
+}
+
+static void copy_track(Qnet__V1__CircuitTrack *to, const Qnet__V1__CircuitTrack *from) {
+    qnet__v1__circuit_track__init(to); /* Only numbers: nothing of the message stays borrowed. */
+    to->circuit = from->circuit;
+    to->from_head = from->from_head;
+    to->origin_sequence = from->origin_sequence;
+    to->link_sequence = from->link_sequence;
+    to->frame = from->frame;
+    to->epoch = from->epoch;
+    to->fidelity = from->fidelity;
+}
+
+static struct record *record_of(struct circuit *circuit, int side, uint64_t sequence) {
+    struct record *record = qn_map_get(&circuit->sides[side].records, sequence);
+    if (record != NULL) return record;
+    if (circuit->sides[side].records.len >= RECORDS_MAX) return NULL;
+    record = calloc(1, sizeof *record);
+    if (record == NULL) return NULL;
+    record->sequence[side] = sequence;
+    record->has[side] = true;
+    if (qn_map_put(&circuit->sides[side].records, sequence, record) < 0) {
+        free(record);
+        return NULL;
+    }
+    return record;
+}
+
+static void forget(struct circuit *circuit, struct record *record) {
+    for (int side = 0; side < 2; side++)
+        if (record->has[side]) qn_map_remove(&circuit->sides[side].records, record->sequence[side]);
+    free(record);
+}
+
+/* Moves on whatever tracks wait at this record. A track that came from side s leaves by the other. */
+static void advance(struct qn_node *node, struct circuit *circuit, struct record *record) {
+    for (int from = 0; from < 2; from++) {
+        if (!record->parked[from]) continue;
+        Qnet__V1__CircuitTrack *track = &record->track[from];
+        if (record->expired && record->has[from]) {
+            send_expire(node, circuit, from, track->origin_sequence);
+            record->parked[from] = false;
+            record->passed[from] = true;
+            node->n_expired++;
+        } else if (record->swapped) {
+            int to = 1 - from;
+            track->link_sequence = record->sequence[to];
+            track->frame ^= record->outcome ^ record->bell[to];
+            track->fidelity *= record->w[to];
+            send_track(node, circuit, to, track);
+            record->parked[from] = false;
+            record->passed[from] = true;
+        }
+    }
+    bool done = record->swapped ? record->passed[0] && record->passed[1]
+                                : record->expired && (record->passed[0] || record->passed[1]);
+    if (done) forget(circuit, record);
+}
+
+struct swap { /* A Bell measurement under way. */
+    uint64_t circuit;
+    uint64_t sequence[2];
+    uint32_t bell[2];
+    double w[2];
+};
+
+static void on_swapped(struct qn_node *node, struct node_op *op, uint32_t outcome, int error) {
+    struct swap *swap = op->owner;
+    struct circuit *circuit = circuit_find(node, swap->circuit);
+    struct record *records[2] = {NULL, NULL};
+    for (int side = 0; circuit != NULL && side < 2; side++) records[side] = record_of(circuit, side, swap->sequence[side]);
+    if (records[0] != NULL && records[1] != NULL && error < 0) {
+        for (int side = 0; side < 2; side++) {
+            records[side]->expired = true;
+            advance(node, circuit, records[side]);
+        }
+    } else if (records[0] != NULL && records[1] != NULL) {
+        struct record *one = records[0], *other = records[1]; /* From now on one record, known by both sides. */
+        one->sequence[1] = swap->sequence[1];
+        one->has[1] = true;
+        one->parked[1] = other->parked[1];
+        one->track[1] = other->track[1];
+        qn_map_put(&circuit->sides[1].records, swap->sequence[1], one);
+        free(other);
+        one->swapped = true;
+        one->outcome = outcome;
+        for (int side = 0; side < 2; side++) {
+            one->bell[side] = swap->bell[side];
+            one->w[side] = swap->w[side];
+        }
+        node->n_swaps++;
+        advance(node, circuit, one);
+    }
+    free(swap);
+}
+
+static void swap_if_possible(struct qn_node *node, struct circuit *circuit) {
+    while (!list_is_empty(&circuit->sides[0].waiting) && !list_is_empty(&circuit->sides[1].waiting)) {
+        struct pair *pairs[2];
+        struct swap *swap = malloc(sizeof *swap);
+        if (swap == NULL) return;
+        swap->circuit = circuit->id;
+        struct qn_plane_op op = {.kind = QNET__V1__OP_KIND__OP_KIND_BELL, .n_qubits = 2};
+        for (int side = 0; side < 2; side++) {
+            struct pair *pair = pairs[side] = CONTAINER_OF(circuit->sides[side].waiting.next, struct pair, queue);
+            swap->sequence[side] = pair->sequence;
+            swap->bell[side] = pair->bell;
+            swap->w[side] = qn_werner_parameter(pair_fidelity_now(node, pair));
+            op.qubits[side] = pair->qubit;
+        }
+        bool optics = node->hardware->bsm == QN_BSM_LINEAR_OPTICS;
+        double success = 0.5 * node->hardware->bsm_efficiency * node->hardware->bsm_efficiency;
+        bool fails = optics && qn_rng_double(&node->physics) >= success; /* Calsamiglia and Luetkenhaus 2001. */
+        uint64_t sequences[2] = {swap->sequence[0], swap->sequence[1]};
+        if (fails || node_operate(node, &op, swap, 0, on_swapped) < 0) {
+            free(swap);
+            fails = true;
+        }
+        for (int side = 0; side < 2; side++) { /* The memories are free as soon as the photons are out. */
+            if (!fails) pair_free(node, pairs[side], false);
+            else pair_free(node, pairs[side], true);
+        }
+        for (int side = 0; fails && side < 2; side++) {
+            struct record *record = record_of(circuit, side, sequences[side]);
+            if (record == NULL) continue;
+            record->expired = true;
+            advance(node, circuit, record);
+        }
+    }
+}
+
+static void on_cutoff(void *context, struct qn_timer *timer) {
+    struct qn_node *node = context;
+    struct pair *pair = CONTAINER_OF(timer, struct pair, cutoff);
+    struct circuit *circuit = pair->circuit;
+    int side = circuit->sides[0].link == pair->link ? 0 : 1;
+    struct record *record = record_of(circuit, side, pair->sequence);
+    pair_free(node, pair, true);
+    node->n_expired++;
+    if (record == NULL) return;
+    record->expired = true;
+    advance(node, circuit, record);
+}
+
+static void deliver(struct qn_node *node, struct circuit *circuit, struct pair *pair);
+static void end_track(struct qn_node *node, struct circuit *circuit, const Qnet__V1__CircuitTrack *m);
+
+static void on_end_measured(struct qn_node *node, struct node_op *op, uint32_t outcome, int error) {
+    struct pair *pair = pair_find(node, (uint16_t)(op->number >> 48), op->number & UINT64_C(0xffffffffffff));
+    if (pair == NULL || error < 0) return;
+    pair->measured = true;
+    pair->outcome = (uint8_t)outcome;
+    pair_give_memory(node, pair);
+    if (pair->circuit != NULL && pair->peer != QN_NO_NODE) deliver(node, pair->circuit, pair);
+}
+
+/* An end holds a new link pair: it tells the other end, which then knows the partner of one of its own. */
+static void end_pair(struct qn_node *node, struct circuit *circuit, struct pair *pair) {
+    Qnet__V1__CircuitTrack track = QNET__V1__CIRCUIT_TRACK__INIT;
+    track.circuit = circuit->id;
+    track.from_head = circuit->role == HEAD;
+    track.origin_sequence = track.link_sequence = pair->sequence;
+    track.frame = pair->bell;
+    track.fidelity = qn_werner_parameter(pair->goodness);
+    pair->is_head = circuit->role == HEAD;
+    int side = circuit->role == HEAD ? 1 : 0;
+    send_track(node, circuit, side, &track);
+    if (circuit->measure) {
+        pair->axis = axes_draw(&circuit->axes_rng, circuit->axes_set, pair->is_head);
+        struct qn_plane_op op = {
+            .kind = QNET__V1__OP_KIND__OP_KIND_MEASURE, .qubits = {pair->qubit}, .n_qubits = 1, .n_args = 3};
+        memcpy(op.args, node_axes[pair->axis], sizeof node_axes[0]);
+        node_operate(node, &op, NULL, pair_key(pair->link, pair->sequence), on_end_measured);
+    }
+    struct record *record = qn_map_get(&circuit->sides[side].records, pair->sequence);
+    if (record == NULL) return;
+    Qnet__V1__CircuitTrack early = record->track[0];
+    forget(circuit, record);
+    end_track(node, circuit, &early);
+}
+
+void circuit_on_pair(struct qn_node *node, struct circuit *circuit, struct pair *pair) {
+    if (circuit->role != INNER) {
+        end_pair(node, circuit, pair);
+        return;
+    }
+    int side = circuit->sides[0].link == pair->link ? 0 : 1;
+    list_append(&circuit->sides[side].waiting, &pair->queue);
+    if (circuit->cutoff_ns != 0) {
+        pair->cutoff.fire = on_cutoff;
+        uint64_t due = pair->since_ns + circuit->cutoff_ns;
+        node_timer(node, &pair->cutoff, due > node->now_ns ? due : node->now_ns);
+    }
+    swap_if_possible(node, circuit);
+}
+
+void circuit_on_pair_lost(struct qn_node *node, struct circuit *circuit, struct pair *pair) {
+    if (circuit->closing) return;
+    if (circuit->role != INNER) {
+        circuit->expired++;
+        return;
+    }
+    struct record *record = record_of(circuit, circuit->sides[0].link == pair->link ? 0 : 1, pair->sequence);
+    if (record == NULL) return;
+    record->expired = true;
+    advance(node, circuit, record);
+}
+
+/* ---- tracks at the ends ---- */
+
+static void send_measured(struct qn_node *node, const struct circuit *circuit, const struct pair *pair) {
+    Qnet__V1__MeasureReport report = QNET__V1__MEASURE_REPORT__INIT;
+    Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_MEASURE_REPORT);
+    uint64_t id = pair->id;
+    uint8_t axis = pair->axis, outcome = pair->outcome;
+    report.request = circuit->user_request;
+    report.count = 1;
+    report.axes = (ProtobufCBinaryData){1, &axis};
+    report.outcomes = (ProtobufCBinaryData){1, &outcome};
+    report.pairs = &id;
+    report.n_pairs = 1;
+    envelope.measure_report = &report;
+    envelope.body_case = QNET__V1__ENVELOPE__BODY_MEASURE_REPORT;
+    node_send(node, circuit->path[0], &envelope);
+}
+
+static bool flips(uint32_t frame, uint8_t axis) { /* As in link.c: Z turns X and Y round, X turns Y and Z round. */
+    bool z = (frame & 1) != 0, x = (frame & 2) != 0;
+    return axis == 0 ? z : axis == 1 ? z != x : axis == 2 && x;
+}
+
+/* The pair is complete at this end: partner, frame and (if measured) outcome are known. */
+static void deliver(struct qn_node *node, struct circuit *circuit, struct pair *pair) {
+    circuit->delivered++;
+    node->n_pairs_delivered++;
+    if (circuit->measure) {
+        if (circuit->role == HEAD) {
+            struct request *request = circuit->request;
+            uint64_t id = pair->id;
+            uint8_t axis = pair->axis, outcome = pair->outcome ^ (uint8_t)flips(pair->bell, pair->axis);
+            double goodness = pair->goodness;
+            pair->circuit = NULL;
+            pair_free(node, pair, false);
+            if (request != NULL) request_on_measured(node, request, id, axis, outcome, goodness);
+        } else {
+            send_measured(node, circuit, pair);
+            pair->circuit = NULL;
+            pair_free(node, pair, false);
+        }
+        return;
+    }
+    pair_detach(node, pair);
+    pair->state = PAIR_USABLE;
+    pair->circuit = NULL;
+    list_append(&node->delivered, &pair->queue);
+    node->n_delivered++;
+    if (circuit->role == HEAD && circuit->request != NULL) request_on_pair(node, circuit->request, pair);
+    else if (circuit->role == TAIL) teleport_on_tail_pair(node, pair);
+}
+
+struct correction { /* Paulis under way at the head. */
+    uint64_t circuit, key;
+};
+
+static void on_corrected(struct qn_node *node, struct node_op *op, uint32_t outcome, int error) {
+    (void)outcome;
+    struct correction *correction = op->owner;
+    struct circuit *circuit = circuit_find(node, correction->circuit);
+    struct pair *pair = qn_map_get(&node->pairs, correction->key);
+    free(correction);
+    if (circuit == NULL || pair == NULL || pair->circuit != circuit) return;
+    if (error < 0) {
+        circuit->expired++;
+        pair_free(node, pair, false);
+        return;
+    }
+    deliver(node, circuit, pair);
+}
+
+/* Turns the head's half so that the pair is Phi+: (Z^z X^x) on either half undoes the frame, up to a phase. */
+static void correct(struct qn_node *node, struct circuit *circuit, struct pair *pair) {
+    uint32_t frame = pair->bell;
+    pair->bell = 0;
+    struct correction *correction = malloc(sizeof *correction);
+    if (correction == NULL) return;
+    *correction = (struct correction){circuit->id, pair_key(pair->link, pair->sequence)};
+    struct qn_plane_op op = {.qubits = {pair->qubit}, .n_qubits = 1};
+    op.kind = frame == 1 ? QNET__V1__OP_KIND__OP_KIND_Z : frame == 2 ? QNET__V1__OP_KIND__OP_KIND_X : QNET__V1__OP_KIND__OP_KIND_Y;
+    if (node_operate(node, &op, correction, 0, on_corrected) < 0) free(correction);
+}
+
+static void end_track(struct qn_node *node, struct circuit *circuit, const Qnet__V1__CircuitTrack *m) {
+    struct side *side = &circuit->sides[circuit->role == HEAD ? 1 : 0];
+    struct pair *pair = pair_find(node, side->link, m->link_sequence);
+    if (pair == NULL || !pair->born || !pair->heralded) { /* Ahead of its own pair: kept until end_pair. */
+        struct record *record = record_of(circuit, circuit->role == HEAD ? 1 : 0, m->link_sequence);
+        if (record == NULL) return;
+        record->parked[0] = true;
+        copy_track(&record->track[0], m);
+        return;
+    }
+    if (pair->peer != QN_NO_NODE) return; /* Told before. */
+    pair->peer = circuit->role == HEAD ? circuit->path[circuit->n_links] : circuit->path[0];
+    pair->id = circuit->role == HEAD ? pair->sequence : m->origin_sequence;
+    pair->goodness = qn_werner_fidelity(m->fidelity);
+    pair->bell = m->frame & 3;
+    if (circuit->measure) {
+        if (pair->measured) deliver(node, circuit, pair);
+    } else if (circuit->role == HEAD && pair->bell != 0 && !circuit->keep_frame) {
+        correct(node, circuit, pair);
+    } else {
+        deliver(node, circuit, pair);
+    }
+}
+
+void circuit_on_track(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTrack *m) {
+    struct circuit *circuit = circuit_find(node, m->circuit);
+    int side = m->from_head ? 0 : 1;
+    if (circuit == NULL || circuit->sides[side].node != from) return;
+    if (circuit->role != INNER) {
+        end_track(node, circuit, m);
+        return;
+    }
+    struct record *record = record_of(circuit, side, m->link_sequence);
+    if (record == NULL || record->parked[side] || record->passed[side]) return;
+    record->parked[side] = true;
+    copy_track(&record->track[side], m);
+    advance(node, circuit, record);
+}
+
+void circuit_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitExpire *m) {
+    struct circuit *circuit = circuit_find(node, m->circuit);
+    int towards = m->to_head ? 0 : 1;
+    if (circuit == NULL || circuit->sides[1 - towards].node != from) return;
+    if (circuit->sides[towards].node != QN_NO_NODE) {
+        send_expire(node, circuit, towards, m->origin_sequence);
+        return;
+    }
+    struct pair *pair = pair_find(node, circuit->sides[1 - towards].link, m->origin_sequence);
+    if (pair == NULL || pair->circuit != circuit || pair->peer != QN_NO_NODE) return;
+    circuit->expired++;
+    node->n_expired++;
+    if (circuit->request != NULL) circuit->request->expired++;
+    pair_free(node, pair, true);
+    node->wake_links = true;
+}
+
+void circuit_release_all(struct qn_node *node) {
+    while (!list_is_empty(&node->circuits)) {
+        struct circuit *circuit = CONTAINER_OF(node->circuits.next, struct circuit, link);
+        if (circuit->request != NULL) circuit->request->circuit = NULL;
+        destroy(node, circuit, -QN_ESHUTDOWN, "", false);
+    }
+}

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QN_NODE_INTERNAL_H
+#define QN_NODE_INTERNAL_H
+
+/* What the files of lib/node share. node.c turns events into calls of the protocols; transport.c carries envelopes;
+ * pair.c keeps memories and pairs; station.c and link.c are the link layer; circuit.c the network layer; request.c,
+ * teleport.c and bb84.c are what users ask for; control.c answers everything else they ask. */
+
+#include "base/csprng.h"
+#include "base/err.h"
+#include "base/map.h"
+#include "base/rng.h"
+#include "base/timer.h"
+#include "link/link.h"
+#include "node/node.h"
+#include "plane/plane.h"
+#include "qnet/v1/control.pb-c.h"
+#include "qnet/v1/envelope.pb-c.h"
+#include "wire/arena.h"
+#include "wire/channel.h"
+
+#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+
+/* Doubly linked list through the elements; the head is an element of its own. All-zero is not valid: list_init. */
+struct list {
+    struct list *prev, *next;
+};
+static inline void list_init(struct list *l) { l->prev = l->next = l; }
+static inline bool list_is_empty(const struct list *l) { return l->next == l; }
+static inline void list_append(struct list *l, struct list *item) {
+    item->prev = l->prev;
+    item->next = l;
+    l->prev->next = item;
+    l->prev = item;
+}
+static inline void list_remove(struct list *item) { /* A removed item may be removed again. */
+    item->prev->next = item->next;
+    item->next->prev = item->prev;
+    list_init(item);
+}
+
+/* ---- transport.c ---- */
+
+struct held { /* An envelope on its way through the fibre: given to the driver when its light time is over. */
+    struct held *next;
+    uint64_t due_ns;
+    size_t len;
+    uint8_t bytes[];
+};
+
+struct neighbour { /* A node we have sessions with. */
+    uint16_t id;
+    bool up[2];              /* By plane. */
+    bool cut[2];
+    uint64_t delay_ns;       /* Of the classical channel, one way. */
+    uint64_t extra_delay_ns; /* Added by an operator. */
+    struct held *first, *last;
+    struct qn_timer timer;
+    uint64_t held_bytes;
+};
+
+struct remote;
+struct way { /* The channel of one plane to one remote node. */
+    struct remote *remote;
+    enum qn_plane_id plane;
+    struct qn_channel channel;
+    struct qn_timer resend, acknowledge;
+    unsigned tries;
+};
+
+struct remote { /* Any other node. */
+    uint16_t id;
+    uint16_t next_hop;       /* QN_NO_NODE: no route. */
+    uint16_t hops;
+    uint64_t path_delay_ns;
+    uint64_t incarnation;    /* 0: not known yet. */
+    uint64_t gone[4];        /* Incarnations that are over: nothing from them is believed. */
+    size_t n_gone;
+    struct way ways[2];      /* By plane. */
+};
+
+struct qn_node;
+/* Sends a message to any node: in order, exactly once, as long as both live. Only the body of the envelope counts.
+ * -QN_EBUSY when too much is waiting, -QN_ENO_ROUTE. */
+int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope);
+/* Sends photons to a neighbour (or to ourselves): lost if the quantum port is down. */
+int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon);
+int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message);
+void node_flush_plane(struct qn_node *node); /* Carries out what the quantum plane has produced. */
+void transport_send_plane(struct qn_node *node); /* Puts what the plane says on its channels. */
+int transport_init(struct qn_node *node);
+void transport_release(struct qn_node *node);
+int transport_on_envelope(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, const uint8_t *bytes, size_t len);
+void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, bool up, uint64_t incarnation);
+void transport_forget(struct qn_node *node, uint16_t peer); /* Its incarnation is over. */
+void transport_deliver_local(struct qn_node *node);         /* What the node sent to itself. */
+struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id); /* NULL if it is none. */
+bool node_can_reach(const struct qn_node *node, uint16_t id); /* The first hop of its classical channel is up. */
+
+/* ---- operations on qubits ---- */
+
+struct node_op { /* One operation on the quantum plane; `done` runs once and may start others. */
+    struct list link;
+    void (*done)(struct qn_node *node, struct node_op *op, uint32_t outcome, int error);
+    void *owner;
+    uint64_t number;
+};
+/* Fills a plane operation with the hardware's noise and time; submits it. On failure `done` is not called. */
+int node_operate(struct qn_node *node, const struct qn_plane_op *op, void *owner, uint64_t number,
+                 void (*done)(struct qn_node *, struct node_op *, uint32_t, int));
+void node_discard_qubit(struct qn_node *node, qn_qubit qubit);
+extern const double node_axes[5][3]; /* 0 X, 1 Y, 2 Z, 3 (Z+X)/sqrt 2, 4 (Z-X)/sqrt 2 */
+
+/* ---- route.c ---- */
+
+#define ROUTE_MAX_HOPS 32
+struct route {
+    uint16_t nodes[ROUTE_MAX_HOPS + 1];
+    uint16_t links[ROUTE_MAX_HOPS];
+    size_t n_links;
+    double fidelity; /* Predicted end to end, without decay. */
+};
+/* Best chain of entanglement links: fewest hops, then highest fidelity; inner nodes are repeaters. -QN_ENO_ROUTE. */
+int route_entanglement(const struct qn_node *node, uint16_t to, struct route *ret_route);
+int route_hops(struct qn_node *node); /* Fills next_hop, hops and path_delay_ns of every remote. */
+
+/* ---- pair.c ---- */
+
+enum pair_state { PAIR_PENDING, PAIR_USABLE };
+struct circuit;
+struct link_request;
+
+struct pair { /* This node's half of an entangled pair. */
+    qn_qubit qubit;          /* 0: measured on emission or already measured. */
+    uint16_t link;
+    uint64_t sequence;       /* On the link. */
+    uint32_t bell;           /* Frame of the link pair. */
+    double goodness;         /* At `since_ns`. */
+    uint64_t since_ns;       /* Emission. */
+    bool born, heralded;
+    struct link_request *request; /* NULL once delivered to the user. */
+    struct list of_request;
+    struct circuit *circuit;
+    bool takes_memory;
+    /* End-to-end, at the ends. */
+    enum pair_state state;
+    uint16_t peer;
+    uint64_t circuit_id, id; /* id: sequence of the head's half; (circuit_id, id) names the pair at both ends. */
+    uint64_t user_request;
+    bool is_head;
+    uint8_t axis, outcome;
+    bool measured;
+    struct list queue;       /* In a circuit's list of waiting pairs, or the node's list of delivered ones. */
+    struct qn_timer cutoff;
+    struct qn_node *node;
+};
+uint64_t pair_key(uint16_t link, uint64_t sequence);
+struct pair *pair_find(const struct qn_node *node, uint16_t link, uint64_t sequence);
+struct pair *pair_find_or_new(struct qn_node *node, uint16_t link, uint64_t sequence); /* NULL: out of memory. */
+struct pair *pair_of_qubit(const struct qn_node *node, qn_qubit qubit);
+void pair_bind(struct qn_node *node, struct pair *pair, qn_qubit qubit);
+void pair_give_memory(struct qn_node *node, struct pair *pair);   /* Its qubit is gone. */
+void pair_detach(struct qn_node *node, struct pair *pair);        /* From its link request: it is delivered. */
+void pair_free(struct qn_node *node, struct pair *pair, bool discard_qubit); /* Gives its memory back and asks for more if wanted. */
+double pair_fidelity_now(const struct qn_node *node, const struct pair *pair);
+bool memory_take(struct qn_node *node);
+void memory_give(struct qn_node *node, uint32_t n);
+
+/* ---- link.c: the ends of a link ---- */
+
+struct link_request { /* One create request, at one of its ends. */
+    struct list link;
+    struct qn_node *node;
+    uint16_t link_index, origin, other;
+    uint32_t create_id;
+    bool measure, active, closed;
+    bool prepaid;          /* Its memory was set aside by the circuit. */
+    uint32_t budget;       /* Most pairs (heralded or awaited) it may hold here; UINT32_MAX: no bound of its own. */
+    uint32_t holding;
+    uint32_t number;       /* 0: until cancelled. */
+    uint64_t granted, heralded;
+    struct list pairs;     /* Neither delivered nor dropped. */
+    double min_fidelity;
+    uint64_t circuit_id, user_request;
+    struct circuit *circuit;
+    struct request *user;  /* Measure directly, at the asking end. */
+    uint32_t axes_set;
+    struct qn_rng axes_rng;
+    /* Measure directly: one byte a pair, from pair 0. */
+    struct qn_buf axes, bells, bits;
+    uint64_t first_sequence, done;
+};
+int link_create(struct qn_node *node, uint16_t link, const struct link_request *wanted, struct link_request **ret_request);
+void link_grant(struct qn_node *node, struct link_request *request); /* Sends credit if there is any to give. */
+void link_cancel(struct qn_node *node, struct link_request *request, int error, const char *detail, bool tell);
+void link_on_create(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCreate *m);
+void link_on_accept(struct qn_node *node, uint16_t from, const Qnet__V1__LinkAccept *m);
+void link_on_reject(struct qn_node *node, uint16_t from, const Qnet__V1__LinkReject *m);
+void link_on_herald(struct qn_node *node, uint16_t from, const Qnet__V1__LinkHerald *m);
+void link_on_cancel(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCancel *m);
+void link_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__LinkExpire *m);
+void link_on_birth(struct qn_node *node, const struct qn_plane_arrival *arrival);
+void link_on_clicked(struct qn_node *node, uint16_t from, const Qnet__V1__Clicked *m);
+void link_on_quantum_up(struct qn_node *node, uint16_t peer);
+void link_on_peer_gone(struct qn_node *node, uint16_t peer);
+void link_wake_all(struct qn_node *node); /* Memory has become free. */
+uint16_t link_station(const struct qn_node *node, uint16_t link);
+uint8_t axes_draw(struct qn_rng *rng, uint32_t set, bool is_head);
+
+/* ---- station.c: whoever heralds a link ---- */
+
+int station_init(struct qn_node *node);
+void station_release(struct qn_node *node);
+void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m);
+void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__LinkAttempt *m);
+void station_on_cancel(struct qn_node *node, const Qnet__V1__LinkCancel *m);
+void station_on_session(struct qn_node *node); /* A quantum session came up or went down. */
+void station_on_peer_gone(struct qn_node *node, uint16_t peer);
+
+/* ---- circuit.c ---- */
+
+struct request;
+int circuit_open(struct qn_node *node, uint16_t peer, struct request *request, struct circuit **ret_circuit);
+void circuit_close(struct qn_node *node, struct circuit *circuit, int error, const char *detail, bool tell);
+void circuit_on_pair(struct qn_node *node, struct circuit *circuit, struct pair *pair); /* Born and heralded. */
+void circuit_on_link_closed(struct qn_node *node, struct circuit *circuit, int error, const char *detail);
+void circuit_on_pair_lost(struct qn_node *node, struct circuit *circuit, struct pair *pair);
+struct circuit *circuit_find(const struct qn_node *node, uint64_t id);
+int circuit_accept_link(struct qn_node *node, struct circuit *circuit, uint16_t link, struct link_request *request);
+uint64_t circuit_wants(const struct circuit *circuit, const struct link_request *request); /* Total grants allowed so far. */
+const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit, int *ret_error); /* Why it is not done. */
+void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m);
+void circuit_on_ready(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitReady *m);
+void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitRefuse *m);
+void circuit_on_tear(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTear *m);
+void circuit_on_track(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTrack *m);
+void circuit_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitExpire *m);
+void circuit_on_peer_gone(struct qn_node *node, uint16_t peer);
+uint64_t circuit_id(const struct circuit *circuit);
+double circuit_fidelity(const struct circuit *circuit); /* Predicted end to end, without decay. */
+void circuit_release_all(struct qn_node *node);
+
+/* ---- request.c: what users ask for, and their answers ---- */
+
+enum request_kind { REQUEST_PAIRS, REQUEST_TELEPORT, REQUEST_BB84, REQUEST_GATE, REQUEST_WAIT };
+
+struct measure { /* Axes and outcomes of pairs measured at this end, and at the other once it has reported. */
+    struct qn_map mine, theirs;   /* Pair number + 1 -> axis << 1 | outcome, + 1 (as a small integer). */
+    int64_t sums[5][5];
+    uint64_t trials[5][5];
+};
+
+struct request {
+    struct list link;
+    struct qn_node *node;
+    uint64_t number;           /* The node's own number for it; travels in messages. */
+    uint64_t client, id;       /* Who asked; the client's id of it. */
+    enum request_kind kind;
+    uint16_t peer;
+    struct qn_timer deadline;
+    uint64_t started_ns;
+    struct circuit *circuit;
+    struct link_request *direct;   /* Measure directly on one link. */
+    uint32_t wanted, delivered, expired;
+    double min_fidelity, goodness_sum, predicted;
+    uint32_t hops;
+    bool measured, quiet;
+    uint32_t axes_set;
+    uint64_t tag, cutoff_ns, timeout_ns;
+    struct measure measure;
+    uint32_t reported;         /* Outcomes that the far end has told. */
+    void *extra;               /* teleport.c, bb84.c, control.c: their own part. */
+    void (*free_extra)(struct request *request);
+    void (*on_timeout)(struct request *request);
+};
+
+struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, enum request_kind kind, uint64_t timeout_ns);
+struct request *request_find(const struct qn_node *node, uint64_t number);
+void request_fail(struct request *request, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void request_finish(struct request *request); /* Answered: frees it. */
+void request_on_pair(struct qn_node *node, struct request *request, struct pair *pair); /* Delivered end to end at the head. */
+void request_on_circuit_closed(struct qn_node *node, struct request *request, int error, const char *detail);
+void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome, double goodness);
+void request_on_report(struct qn_node *node, const Qnet__V1__MeasureReport *m);
+void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__PairRequest *m);
+void request_client_gone(struct qn_node *node, uint64_t client);
+void request_cancel(struct qn_node *node, uint64_t client, uint64_t id);
+void request_release_all(struct qn_node *node);
+/* A reply is built by the caller; `id` and `more` are filled in. */
+void node_reply(struct qn_node *node, uint64_t client, uint64_t id, bool more, Qnet__V1__ControlResponse *response);
+void node_reply_error(struct qn_node *node, uint64_t client, uint64_t id, int error, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+int node_name_to_peer(struct qn_node *node, uint64_t client, uint64_t id, const char *name); /* Index, or replies and negative. */
+void pair_describe(const struct qn_node *node, const struct pair *pair, Qnet__V1__PairInfo *ret_info);
+
+/* ---- teleport.c ---- */
+
+void teleport_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__TeleportRequest *m);
+void teleport_on_pair(struct qn_node *node, struct request *request, struct pair *pair);
+void teleport_on_offer(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportOffer *m);
+void teleport_on_correction(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportCorrection *m);
+void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportReport *m);
+void teleport_on_tail_pair(struct qn_node *node, struct pair *pair); /* A pair was delivered at the tail. */
+void teleport_on_peer_gone(struct qn_node *node, uint16_t peer);
+void teleport_release_all(struct qn_node *node);
+
+/* ---- bb84.c ---- */
+
+int bb84_init(struct qn_node *node);
+void bb84_release(struct qn_node *node);
+void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m);
+void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m);
+void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m);
+void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
+void bb84_on_peer_gone(struct qn_node *node, uint16_t peer);
+void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, bool up);
+
+/* ---- key store (memory; keys.c) ---- */
+
+struct key {
+    struct list link;
+    uint8_t id[16];
+    uint8_t check[8];
+    uint16_t peer;
+    uint64_t made_ns;
+    double qber;
+    size_t len;
+    uint8_t bytes[]; /* Wiped by key_free. */
+};
+#define KEYS_MAX 10000
+int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const uint8_t check[8], double qber, const uint8_t *bytes, size_t len);
+struct key *keys_find(const struct qn_node *node, const uint8_t *id, size_t len);
+void key_free(struct qn_node *node, struct key *key);
+
+/* ---- control.c ---- */
+
+void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *bytes, size_t len);
+void control_check_waits(struct qn_node *node);
+
+
+/* ---- the node ---- */
+
+struct link_state { /* Counters and faults of one link, at every node of it. */
+    bool mine;                   /* This node is an end or the station. */
+    bool planned;                /* plan is set: an entanglement link. */
+    struct qn_link_plan plan;
+    double eve;
+    double qber;                 /* Last measured; negative: none. */
+    uint64_t pairs, attempts, sifted_bits, secret_bits;
+    struct station *station;     /* If this node heralds it. */
+};
+
+struct qn_node {
+    const struct qn_topology *topology;
+    const struct qn_topo_node *hardware;
+    uint16_t self;
+    uint64_t incarnation, now_ns, started_ns, resend_ns;
+    char software[48];
+    struct qn_actions actions;
+    struct qn_timers timers;
+    struct qn_arena arena, request_arena;
+    struct qn_csprng secret;
+    struct qn_rng physics;       /* Heralds: time and Bell state. */
+    struct qn_rng choices;       /* Axes and the like: not secret. */
+    struct qn_plane *plane;
+
+    struct neighbour *neighbours;
+    size_t n_neighbours;
+    struct neighbour **neighbour_of; /* By node; NULL if it is none. */
+    struct remote *remotes;          /* By node. */
+    struct qn_buf scratch, packed;
+    struct held *local_first, *local_last;
+
+    struct list ops;
+    struct link_state *links;        /* By link. */
+    struct list link_requests;
+    uint32_t next_create;
+    uint64_t next_circuit, next_request;
+    uint32_t memories_used;
+    struct qn_map pairs;             /* pair_key -> pair */
+    struct qn_map qubits;            /* qubit -> pair */
+    struct list delivered;           /* Pairs held for the user. */
+    size_t n_delivered;
+    struct list circuits;
+    struct qn_map circuit_of;        /* id -> circuit */
+    struct list requests;
+    struct qn_map request_of;        /* number -> request */
+    struct teleports *teleports;     /* teleport.c: the receiving side. */
+    struct bb84 *bb84;
+    uint64_t next_job;
+    struct list keys;
+    size_t n_keys, key_bits;
+    bool stopping, stopped;
+    bool wake_links;
+    size_t n_waits;
+
+    uint64_t n_swaps, n_pairs_delivered, n_expired, n_teleports, n_dropped, n_relayed, n_resent, n_protocol_errors;
+};
+
+void node_peer_gone(struct qn_node *node, uint16_t peer); /* Its incarnation is over. */
+void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len); /* Appends an action. */
+enum { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARNING, LEVEL_ERROR };
+void node_event(struct qn_node *node, unsigned level, const char *code, const char *subject, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+void node_timer(struct qn_node *node, struct qn_timer *timer, uint64_t due_ns);
+const char *node_name(const struct qn_node *node, uint16_t id);
+const char *link_name(const struct qn_node *node, uint16_t link);
+int64_t node_duration(double seconds); /* In nanoseconds, bounded. */
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A node as a function: an event comes in, the protocols run, actions go out.
+ *
+ * A step takes the event to whoever it is for, fires the timers that are due, hands out what the node has sent to itself,
+ * and carries out what the quantum plane has produced, until nothing is left to do at this instant. Work is bounded: what
+ * one event may cause is bounded by the queues' limits. */
+#include "node/node.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/internal.h"
+
+void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len) {
+    struct qn_actions *actions = &node->actions;
+    if (actions->len == actions->cap) {
+        size_t cap = actions->cap == 0 ? 64 : actions->cap * 2;
+        struct qn_action *list = realloc(actions->list, cap * sizeof *list);
+        if (list == NULL) goto full;
+        actions->list = list;
+        actions->cap = cap;
+    }
+    action.offset = actions->bytes.len;
+    action.len = len;
+    if (qn_buf_append(&actions->bytes, bytes, len) < 0) goto full;
+    actions->list[actions->len++] = action;
+    return;
+full: /* As if it were lost on the way: channels send again, users time out. */
+    node->n_dropped++;
+    if (action.job != NULL) action.job->free(action.job);
+}
+
+void node_event(struct qn_node *node, unsigned level, const char *code, const char *subject, const char *format, ...) {
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    Qnet__V1__EventInfo info = QNET__V1__EVENT_INFO__INIT;
+    info.t_ns = node->now_ns;
+    info.node = (char *)(uintptr_t)node_name(node, node->self);
+    info.code = (char *)(uintptr_t)code;
+    info.subject = (char *)(uintptr_t)subject;
+    info.text = text;
+    info.level = level;
+    uint8_t packed[640];
+    size_t len = qnet__v1__event_info__get_packed_size(&info);
+    if (len > sizeof packed) return;
+    qnet__v1__event_info__pack(&info, packed);
+    node_act(node, (struct qn_action){.type = QN_ACTION_EVENT}, packed, len);
+}
+
+void node_timer(struct qn_node *node, struct qn_timer *timer, uint64_t due_ns) {
+    if (qn_timers_set(&node->timers, timer, due_ns) < 0) node->n_dropped++;
+}
+
+const char *node_name(const struct qn_node *node, uint16_t id) {
+    return id < node->topology->n_nodes ? node->topology->nodes[id].name : "?";
+}
+
+const char *link_name(const struct qn_node *node, uint16_t link) {
+    return link < node->topology->n_links ? node->topology->links[link].name : "?";
+}
+
+int64_t node_duration(double seconds) { return seconds <= 0 ? 0 : seconds >= 9e9 ? INT64_MAX : (int64_t)(seconds * 1e9); }
+
+static int init_links(struct qn_node *node) {
+    const struct qn_topology *topology = node->topology;
+    node->links = calloc(topology->n_links + 1, sizeof *node->links);
+    if (node->links == NULL) return -QN_ENOMEM;
+    for (size_t i = 0; i < topology->n_links; i++) {
+        const struct qn_topo_link *link = &topology->links[i];
+        struct link_state *state = &node->links[i];
+        state->mine = link->a == node->self || link->b == node->self || link->via == node->self;
+        state->qber = -1;
+        state->planned = link->kind == QN_LINK_ENTANGLEMENT && qn_link_plan(topology, link, &state->plan) == 0;
+    }
+    return station_init(node);
+}
+
+int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) {
+    assert(config->self < config->topology->n_nodes && config->incarnation != 0);
+    struct qn_node *node = calloc(1, sizeof *node);
+    if (node == NULL) return -QN_ENOMEM;
+    const struct qn_topology *topology = node->topology = config->topology;
+    node->self = config->self;
+    node->hardware = &topology->nodes[config->self];
+    node->incarnation = config->incarnation;
+    node->now_ns = node->started_ns = config->now_ns;
+    node->resend_ns = config->resend_ns;
+    snprintf(node->software, sizeof node->software, "%s", config->software);
+    struct list *lists[] = {&node->ops,      &node->link_requests, &node->delivered,
+                            &node->circuits, &node->requests,      &node->keys};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) list_init(lists[i]);
+    qn_csprng_init(&node->secret, config->secret);
+    qn_rng_init(&node->physics, topology->seed, "physics", config->self);
+    qn_rng_init(&node->choices, topology->seed, "choices", config->self);
+    /* Numbers of different incarnations must differ: 15 bits of the incarnation on top of a counter. */
+    uint64_t epoch = config->incarnation & 0x7fff;
+    node->next_create = (uint32_t)(epoch << 17);
+    node->next_circuit = node->next_request = (uint64_t)config->self << 48 | epoch << 33 | 1;
+    struct qn_plane_config plane = {
+        .self = config->self,
+        .n_nodes = (uint16_t)topology->n_nodes,
+        .rank = node->hardware->role == QN_ROLE_MEMORY ? 0 : 1,
+        .seed = topology->seed,
+        .first_sequence = epoch << 33 | 1,
+        .now_ns = config->now_ns,
+    };
+    int rc = qn_plane_new(&plane, &node->plane);
+    if (rc == 0) rc = qn_arena_init(&node->arena, QN_ARENA_SIZE);
+    if (rc == 0) rc = qn_arena_init(&node->request_arena, QN_ARENA_SIZE);
+    if (rc == 0) rc = transport_init(node);
+    if (rc == 0) rc = init_links(node);
+    if (rc == 0) rc = bb84_init(node);
+    if (rc < 0) {
+        qn_node_free(node);
+        return rc;
+    }
+    *ret_node = node;
+    return 0;
+}
+
+void qn_node_free(struct qn_node *node) {
+    if (node == NULL) return;
+    request_release_all(node);
+    teleport_release_all(node);
+    bb84_release(node);
+    circuit_release_all(node);
+    while (!list_is_empty(&node->link_requests)) {
+        struct link_request *request = CONTAINER_OF(node->link_requests.next, struct link_request, link);
+        list_remove(&request->link);
+        qn_buf_release(&request->axes);
+        free(request);
+    }
+    size_t i = 0;
+    for (void *pair; qn_map_next(&node->pairs, &i, NULL, &pair);) free(pair);
+    while (!list_is_empty(&node->delivered)) list_remove(node->delivered.next);
+    while (!list_is_empty(&node->keys)) key_free(node, CONTAINER_OF(node->keys.next, struct key, link));
+    while (!list_is_empty(&node->ops)) {
+        struct node_op *op = CONTAINER_OF(node->ops.next, struct node_op, link);
+        list_remove(&op->link);
+        free(op);
+    }
+    station_release(node);
+    transport_release(node);
+    free(node->links);
+    qn_map_release(&node->pairs);
+    qn_map_release(&node->qubits);
+    qn_map_release(&node->circuit_of);
+    qn_map_release(&node->request_of);
+    qn_plane_free(node->plane);
+    qn_arena_release(&node->arena);
+    qn_arena_release(&node->request_arena);
+    qn_csprng_release(&node->secret);
+    qn_timers_release(&node->timers);
+    free(node->actions.list);
+    qn_buf_release(&node->actions.bytes);
+    free(node);
+}
+
+void node_peer_gone(struct qn_node *node, uint16_t peer) {
+    node_event(node, LEVEL_WARNING, "peer_gone", node_name(node, peer), "its incarnation is over");
+    transport_forget(node, peer);
+    qn_plane_on_down(node->plane, peer);
+    node_flush_plane(node);
+    station_on_peer_gone(node, peer);
+    circuit_on_peer_gone(node, peer);
+    link_on_peer_gone(node, peer);
+    teleport_on_peer_gone(node, peer);
+    bb84_on_peer_gone(node, peer);
+}
+
+static void begin_stop(struct qn_node *node) {
+    if (node->stopping) return;
+    node->stopping = true;
+    node_event(node, LEVEL_INFO, "stopping", node_name(node, node->self), "handing over hosted states");
+    while (!list_is_empty(&node->requests)) {
+        struct request *request = CONTAINER_OF(node->requests.next, struct request, link);
+        request_fail(request, -QN_ESHUTDOWN, "the node is stopping");
+    }
+}
+
+static void settle(struct qn_node *node) {
+    for (;;) {
+        node_flush_plane(node);
+        struct qn_timer *timer = qn_timers_pop(&node->timers, node->now_ns);
+        if (timer != NULL) {
+            timer->fire(node, timer);
+            continue;
+        }
+        if (node->local_first != NULL) {
+            transport_deliver_local(node);
+            continue;
+        }
+        if (node->wake_links) {
+            node->wake_links = false;
+            link_wake_all(node);
+            continue;
+        }
+        break;
+    }
+    if (node->stopping && !node->stopped && qn_plane_leave(node->plane)) {
+        node_flush_plane(node);
+        node->stopped = true;
+        node_act(node, (struct qn_action){.type = QN_ACTION_STOPPED}, NULL, 0);
+    }
+    node_flush_plane(node);
+    control_check_waits(node);
+}
+
+int qn_node_step(struct qn_node *node, const struct qn_event *event, const struct qn_actions **ret_actions) {
+    assert(event->now_ns >= node->now_ns);
+    node->now_ns = event->now_ns;
+    node->actions.len = node->actions.bytes.len = 0;
+    *ret_actions = &node->actions;
+    qn_plane_set_time(node->plane, node->now_ns);
+    int rc = 0;
+    switch (event->type) {
+    case QN_EVENT_TIME: break;
+    case QN_EVENT_SESSION_UP:
+        transport_on_session(node, event->plane, event->peer, true, event->incarnation);
+        if (event->plane == QN_QUANTUM) link_on_quantum_up(node, event->peer);
+        station_on_session(node);
+        bb84_on_session(node, event->peer, event->plane, true);
+        break;
+    case QN_EVENT_SESSION_DOWN:
+        transport_on_session(node, event->plane, event->peer, false, 0);
+        station_on_session(node);
+        bb84_on_session(node, event->peer, event->plane, false);
+        break;
+    case QN_EVENT_ENVELOPE:
+        rc = transport_on_envelope(node, event->plane, event->peer, event->bytes, event->len);
+        if (rc < 0) node->n_protocol_errors++;
+        break;
+    case QN_EVENT_REQUEST: control_on_request(node, event->client, event->bytes, event->len); break;
+    case QN_EVENT_CLIENT_GONE:
+        request_client_gone(node, event->client);
+        break;
+    case QN_EVENT_JOB: bb84_on_job(node, event->job); break;
+    case QN_EVENT_PEER_GONE: node_peer_gone(node, event->peer); break;
+    case QN_EVENT_STOP: begin_stop(node); break;
+    }
+    settle(node);
+    return rc;
+}
+
+uint64_t qn_node_deadline_ns(const struct qn_node *node) { return qn_timers_next(&node->timers); }
+
+bool qn_node_is_ready(const struct qn_node *node, const char **ret_why) {
+    static const char *const why[2] = {"a classical session is down", "a quantum session is down"};
+    *ret_why = "";
+    if (node->stopping) {
+        *ret_why = "stopping";
+        return false;
+    }
+    for (size_t i = 0; i < node->n_neighbours; i++)
+        for (int plane = 0; plane < 2; plane++)
+            if (!node->neighbours[i].up[plane]) {
+                *ret_why = why[plane];
+                return false;
+            }
+    return true;
+}
+
+void qn_node_check(const struct qn_node *node) {
+    qn_plane_check(node->plane);
+    assert(node->memories_used <= node->hardware->memories);
+    size_t delivered = 0;
+    for (const struct list *item = node->delivered.next; item != &node->delivered; item = item->next) delivered++;
+    assert(delivered == node->n_delivered);
+}
+
+const struct qn_plane *qn_node_plane(const struct qn_node *node) { return node->plane; }
+
+/* ---- operations on qubits ---- */
+
+#define HALF_ROOT 0.70710678118654752440
+const double node_axes[5][3] = {
+    {1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {HALF_ROOT, 0, HALF_ROOT}, {-HALF_ROOT, 0, HALF_ROOT}};
+
+int node_operate(struct qn_node *node, const struct qn_plane_op *wanted, void *owner, uint64_t number,
+                 void (*done)(struct qn_node *, struct node_op *, uint32_t, int)) {
+    struct node_op *op = malloc(sizeof *op);
+    if (op == NULL) return -QN_ENOMEM;
+    *op = (struct node_op){.done = done, .owner = owner, .number = number};
+    struct qn_plane_op filled = *wanted;
+    filled.tag = (uint64_t)(uintptr_t)op;
+    filled.time_ns = node->now_ns;
+    bool gate = filled.kind < QNET__V1__OP_KIND__OP_KIND_MEASURE;
+    if (filled.n_qubits == 2) filled.depolarise = node->hardware->gate2_error;
+    else if (gate) filled.depolarise = node->hardware->gate1_error;
+    if (!gate) filled.readout_error = node->hardware->readout_error;
+    list_append(&node->ops, &op->link);
+    int rc = qn_plane_submit(node->plane, &filled);
+    if (rc < 0) {
+        list_remove(&op->link);
+        free(op);
+    }
+    return rc;
+}
+
+void node_discard_qubit(struct qn_node *node, qn_qubit qubit) {
+    struct qn_plane_op op = {.kind = QNET__V1__OP_KIND__OP_KIND_DISCARD, .qubits = {qubit}, .n_qubits = 1};
+    node_operate(node, &op, NULL, 0, NULL);
+}
+
+void node_flush_plane(struct qn_node *node) {
+    struct qn_plane_result result;
+    struct qn_plane_arrival arrival;
+    bool again = true;
+    while (again) {
+        again = false;
+        while (qn_plane_next_birth(node->plane, &arrival)) {
+            link_on_birth(node, &arrival);
+            again = true;
+        }
+        while (qn_plane_next_result(node->plane, &result)) {
+            struct node_op *op = (struct node_op *)(uintptr_t)result.tag;
+            list_remove(&op->link);
+            if (op->done != NULL) op->done(node, op, result.outcome, result.error);
+            free(op);
+            again = true;
+        }
+    }
+    transport_send_plane(node);
+}

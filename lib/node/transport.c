@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Envelopes between nodes. Each pair of incarnations has a channel a plane (wire/channel.h): what is sent arrives in order
+ * and exactly once as long as both live, however often sessions break. Neighbours relay for others and keep no state.
+ *
+ * Classical envelopes wait here for the light time of each link; the quantum plane's do not, as they are the simulator's
+ * own. Hosting messages use the quantum session, or the classical one while that is down; photons only the quantum one;
+ * protocol messages only the classical one. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/internal.h"
+
+#define HELD_LIMIT ((size_t)4 << 20)
+#define MAX_HOPS 64
+#define ACK_EVERY 64
+
+struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id) {
+    return id < node->topology->n_nodes ? node->neighbour_of[id] : NULL;
+}
+
+bool node_can_reach(const struct qn_node *node, uint16_t id) {
+    if (id == node->self) return true;
+    const struct neighbour *hop = node_neighbour(node, node->remotes[id].next_hop);
+    return hop != NULL && hop->up[QN_CLASSICAL];
+}
+
+/* ---- packing ---- */
+
+static size_t put_varint(uint8_t *to, uint64_t value) {
+    size_t n = 0;
+    for (; value >= 0x80; value >>= 7) to[n++] = (uint8_t)(value | 0x80);
+    to[n++] = (uint8_t)value;
+    return n;
+}
+
+static size_t put_fixed64(uint8_t *to, uint64_t value) {
+    for (int i = 0; i < 8; i++) to[i] = (uint8_t)(value >> (8 * i));
+    return 8;
+}
+
+enum { TAG_FROM = 0x08, TAG_TO = 0x10, TAG_FROM_INC = 0x19, TAG_TO_INC = 0x21, TAG_SEQ = 0x28, TAG_ACK = 0x30, TAG_CHANNEL = 0x48 };
+
+/* The routing fields, in front of a packed body: two protobuf messages one after the other are their union. */
+static size_t put_header(const struct qn_node *node, uint8_t *to, const struct way *way, uint64_t seq) {
+    const struct remote *remote = way->remote;
+    size_t n = 0;
+    to[n++] = TAG_FROM;
+    n += put_varint(to + n, node->self);
+    to[n++] = TAG_TO;
+    n += put_varint(to + n, remote->id);
+    to[n++] = TAG_FROM_INC;
+    n += put_fixed64(to + n, node->incarnation);
+    if (remote->incarnation != 0) {
+        to[n++] = TAG_TO_INC;
+        n += put_fixed64(to + n, remote->incarnation);
+    }
+    if (seq != 0) {
+        to[n++] = TAG_SEQ;
+        n += put_varint(to + n, seq);
+    }
+    if (way->channel.received != 0) {
+        to[n++] = TAG_ACK;
+        n += put_varint(to + n, way->channel.received);
+    }
+    if (way->plane != QN_CLASSICAL) {
+        to[n++] = TAG_CHANNEL;
+        n += put_varint(to + n, (uint64_t)way->plane);
+    }
+    return n;
+}
+#define HEADER_MAX 64
+
+/* ---- the way to a neighbour ---- */
+
+static void release_held(struct qn_node *node, struct neighbour *neighbour) {
+    while (neighbour->first != NULL && neighbour->first->due_ns <= node->now_ns) {
+        struct held *held = neighbour->first;
+        neighbour->first = held->next;
+        if (neighbour->first == NULL) neighbour->last = NULL;
+        neighbour->held_bytes -= held->len;
+        if (neighbour->up[QN_CLASSICAL])
+            node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_CLASSICAL, .peer = neighbour->id},
+                     held->bytes, held->len);
+        free(held);
+    }
+    if (neighbour->first != NULL) node_timer(node, &neighbour->timer, neighbour->first->due_ns);
+}
+
+static void on_held_due(void *context, struct qn_timer *timer) {
+    release_held(context, CONTAINER_OF(timer, struct neighbour, timer));
+}
+
+static void send_classical(struct qn_node *node, struct neighbour *neighbour, const uint8_t *bytes, size_t len) {
+    uint64_t delay = neighbour->delay_ns + neighbour->extra_delay_ns;
+    if (delay == 0 && neighbour->first == NULL) {
+        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_CLASSICAL, .peer = neighbour->id}, bytes, len);
+        return;
+    }
+    struct held *held = neighbour->held_bytes + len > HELD_LIMIT ? NULL : malloc(sizeof *held + len);
+    if (held == NULL) { /* The channel sends it again. */
+        node->n_dropped++;
+        return;
+    }
+    held->next = NULL;
+    held->due_ns = node->now_ns + delay;
+    if (neighbour->last != NULL && held->due_ns < neighbour->last->due_ns) held->due_ns = neighbour->last->due_ns;
+    held->len = len;
+    memcpy(held->bytes, bytes, len);
+    if (neighbour->last != NULL) neighbour->last->next = held;
+    else {
+        neighbour->first = held;
+        node_timer(node, &neighbour->timer, held->due_ns);
+    }
+    neighbour->last = held;
+    neighbour->held_bytes += len;
+}
+
+/* True if it was given to a session. */
+static bool send_hop(struct qn_node *node, uint16_t hop, enum qn_plane_id plane, const uint8_t *bytes, size_t len) {
+    struct neighbour *neighbour = node_neighbour(node, hop);
+    if (neighbour == NULL) return false;
+    if (plane == QN_CLASSICAL) {
+        if (!neighbour->up[QN_CLASSICAL]) return false;
+        send_classical(node, neighbour, bytes, len);
+        return true;
+    }
+    for (int session = QN_QUANTUM; session >= QN_CLASSICAL; session--) {
+        if (!neighbour->up[session]) continue;
+        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = (enum qn_plane_id)session, .peer = hop}, bytes, len);
+        return true;
+    }
+    return false;
+}
+
+static bool hop_is_up(const struct qn_node *node, uint16_t hop, enum qn_plane_id plane) {
+    const struct neighbour *neighbour = node_neighbour(node, hop);
+    return neighbour != NULL && (neighbour->up[QN_CLASSICAL] || (plane == QN_QUANTUM && neighbour->up[QN_QUANTUM]));
+}
+
+/* ---- channels ---- */
+
+static uint64_t resend_after(const struct qn_node *node, const struct way *way) {
+    const struct neighbour *hop = node_neighbour(node, way->remote->next_hop);
+    uint64_t delay = way->plane == QN_CLASSICAL ? way->remote->path_delay_ns + (hop != NULL ? hop->extra_delay_ns : 0) : 0;
+    return (node->resend_ns + 4 * delay) << (way->tries > 4 ? 4 : way->tries);
+}
+
+static void pump(struct qn_node *node, struct way *way) { /* Puts what is unsent on its way, while there is one. */
+    if (!hop_is_up(node, way->remote->next_hop, way->plane)) return;
+    for (const struct qn_channel_item *item; (item = qn_channel_next(&way->channel)) != NULL;) {
+        uint8_t header[HEADER_MAX];
+        size_t n = put_header(node, header, way, item->seq);
+        struct qn_buf *scratch = &node->scratch;
+        scratch->len = 0;
+        if (qn_buf_append(scratch, header, n) < 0 || qn_buf_append(scratch, item->bytes, item->len) < 0) break;
+        send_hop(node, way->remote->next_hop, way->plane, scratch->data, scratch->len);
+        way->channel.acknowledged = way->channel.received;
+        qn_timers_clear(&node->timers, &way->acknowledge);
+    }
+    if (way->channel.first != NULL && way->resend.slot == 0)
+        node_timer(node, &way->resend, node->now_ns + resend_after(node, way));
+}
+
+static void acknowledge(struct qn_node *node, struct way *way) {
+    uint8_t header[HEADER_MAX];
+    size_t n = put_header(node, header, way, 0);
+    qn_timers_clear(&node->timers, &way->acknowledge);
+    if (send_hop(node, way->remote->next_hop, way->plane, header, n)) way->channel.acknowledged = way->channel.received;
+}
+
+static void on_acknowledge_due(void *context, struct qn_timer *timer) {
+    struct way *way = CONTAINER_OF(timer, struct way, acknowledge);
+    if (qn_channel_owes_ack(&way->channel)) acknowledge(context, way);
+}
+
+static void on_resend_due(void *context, struct qn_timer *timer) {
+    struct qn_node *node = context;
+    struct way *way = CONTAINER_OF(timer, struct way, resend);
+    if (way->channel.first == NULL) return;
+    way->tries++;
+    node->n_resent++;
+    qn_channel_rewind(&way->channel);
+    pump(node, way);
+}
+
+static int push(struct qn_node *node, struct way *way, const uint8_t *bytes, size_t len) {
+    if (way->remote->next_hop == QN_NO_NODE) return -QN_ENO_ROUTE;
+    int rc = qn_channel_push(&way->channel, bytes, len);
+    if (rc < 0) {
+        node->n_dropped++;
+        return rc;
+    }
+    pump(node, way);
+    return 0;
+}
+
+/* ---- sending ---- */
+
+static int pack(struct qn_node *node, const Qnet__V1__Envelope *envelope, uint8_t **ret_bytes, size_t *ret_len) {
+    size_t len = qnet__v1__envelope__get_packed_size(envelope);
+    if (len > QN_ENVELOPE_MAX - HEADER_MAX) return -QN_ELIMIT;
+    struct qn_buf *buf = &node->packed;
+    buf->len = 0;
+    int rc = qn_buf_reserve(buf, len);
+    if (rc < 0) return rc;
+    qnet__v1__envelope__pack(envelope, buf->data);
+    *ret_bytes = buf->data;
+    *ret_len = len;
+    return 0;
+}
+
+static int keep_local(struct qn_node *node, const uint8_t *bytes, size_t len) {
+    struct held *held = malloc(sizeof *held + len);
+    if (held == NULL) return -QN_ENOMEM;
+    *held = (struct held){.len = len};
+    memcpy(held->bytes, bytes, len);
+    if (node->local_last != NULL) node->local_last->next = held;
+    else node->local_first = held;
+    node->local_last = held;
+    return 0;
+}
+
+int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope) {
+    uint8_t *bytes;
+    size_t len;
+    int rc = pack(node, envelope, &bytes, &len);
+    if (rc < 0) return rc;
+    return to == node->self ? keep_local(node, bytes, len) : push(node, &node->remotes[to].ways[QN_CLASSICAL], bytes, len);
+}
+
+int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon) {
+    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+    envelope.body_case = QNET__V1__ENVELOPE__BODY_PHOTON;
+    envelope.photon = photon;
+    envelope.from = node->self;
+    envelope.to = to;
+    envelope.from_incarnation = node->incarnation;
+    uint8_t *bytes;
+    size_t len;
+    int rc = pack(node, &envelope, &bytes, &len);
+    if (rc < 0) return rc;
+    if (to == node->self) return keep_local(node, bytes, len);
+    const struct neighbour *neighbour = node_neighbour(node, to);
+    if (neighbour == NULL) return -QN_ENO_ROUTE;
+    if (!neighbour->up[QN_QUANTUM]) return -QN_EPEER_DOWN;
+    node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_QUANTUM, .peer = to}, bytes, len);
+    return 0;
+}
+
+int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message) {
+    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+    envelope.body_case = QNET__V1__ENVELOPE__BODY_PLANE;
+    envelope.plane = message;
+    uint8_t *bytes;
+    size_t len;
+    int rc = pack(node, &envelope, &bytes, &len);
+    if (rc < 0) return rc;
+    return to == node->self ? keep_local(node, bytes, len) : push(node, &node->remotes[to].ways[QN_QUANTUM], bytes, len);
+}
+
+void transport_send_plane(struct qn_node *node) {
+    struct qn_plane_out out;
+    while (qn_plane_next_out(node->plane, &out)) { /* Envelope field 16, without packing the message again. */
+        uint8_t tag[16];
+        size_t n = put_varint(tag, 16 << 3 | 2);
+        n += put_varint(tag + n, out.len);
+        struct qn_buf *buf = &node->packed;
+        buf->len = 0;
+        if (qn_buf_append(buf, tag, n) < 0 || qn_buf_append(buf, out.bytes, out.len) < 0) continue;
+        push(node, &node->remotes[out.to].ways[QN_QUANTUM], buf->data, buf->len);
+    }
+}
+
+/* ---- receiving ---- */
+
+static int deliver_photon(struct qn_node *node, uint16_t from, const Qnet__V1__Photon *photon) {
+    switch (photon->body_case) {
+    case QNET__V1__PHOTON__BODY_ATTEMPT: station_on_attempt(node, from, photon->attempt); return 0;
+    case QNET__V1__PHOTON__BODY_TRAIN: bb84_on_train(node, from, photon->train); return 0;
+    default: return -QN_EPROTOCOL;
+    }
+}
+
+static int deliver_plane(struct qn_node *node, uint16_t from, const Qnet__V1__PlaneMessage *message) {
+    if (message->body_case == QNET__V1__PLANE_MESSAGE__BODY_CLICKED) {
+        link_on_clicked(node, from, message->clicked);
+        return 0;
+    }
+    return qn_plane_on_message(node->plane, from, message);
+}
+
+static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope *e) {
+    switch (e->body_case) {
+    case QNET__V1__ENVELOPE__BODY_PLANE: return deliver_plane(node, from, e->plane);
+    case QNET__V1__ENVELOPE__BODY_PHOTON: return deliver_photon(node, from, e->photon);
+    case QNET__V1__ENVELOPE__BODY_LINK_CREATE: link_on_create(node, from, e->link_create); break;
+    case QNET__V1__ENVELOPE__BODY_LINK_ACCEPT: link_on_accept(node, from, e->link_accept); break;
+    case QNET__V1__ENVELOPE__BODY_LINK_REJECT: link_on_reject(node, from, e->link_reject); break;
+    case QNET__V1__ENVELOPE__BODY_LINK_HERALD: link_on_herald(node, from, e->link_herald); break;
+    case QNET__V1__ENVELOPE__BODY_LINK_CANCEL: link_on_cancel(node, from, e->link_cancel); break;
+    case QNET__V1__ENVELOPE__BODY_LINK_EXPIRE: link_on_expire(node, from, e->link_expire); break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_SETUP: circuit_on_setup(node, from, e->circuit_setup); break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_READY: circuit_on_ready(node, from, e->circuit_ready); break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_REFUSE: circuit_on_refuse(node, from, e->circuit_refuse); break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_TEAR: circuit_on_tear(node, from, e->circuit_tear); break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_TRACK: circuit_on_track(node, from, e->circuit_track); break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_EXPIRE: circuit_on_expire(node, from, e->circuit_expire); break;
+    case QNET__V1__ENVELOPE__BODY_TELEPORT_OFFER: teleport_on_offer(node, from, e->teleport_offer); break;
+    case QNET__V1__ENVELOPE__BODY_TELEPORT_CORRECTION: teleport_on_correction(node, from, e->teleport_correction); break;
+    case QNET__V1__ENVELOPE__BODY_TELEPORT_REPORT: teleport_on_report(node, from, e->teleport_report); break;
+    case QNET__V1__ENVELOPE__BODY_MEASURE_REPORT: request_on_report(node, e->measure_report); break;
+    case QNET__V1__ENVELOPE__BODY_BB84: bb84_on_message(node, from, e->bb84); break;
+    default: return -QN_EPROTOCOL;
+    }
+    return 0;
+}
+
+static bool is_over(const struct remote *remote, uint64_t incarnation) {
+    for (size_t i = 0; i < sizeof remote->gone / sizeof remote->gone[0]; i++)
+        if (remote->gone[i] == incarnation) return true;
+    return false;
+}
+
+static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const uint8_t *bytes, size_t len) {
+    if (envelope->hops >= MAX_HOPS || envelope->to >= node->topology->n_nodes) return -QN_EPROTOCOL;
+    struct qn_buf *scratch = &node->scratch;
+    scratch->len = 0;
+    uint8_t hops[2] = {0x40, (uint8_t)(envelope->hops + 1)}; /* Field 8 again: the later value counts. */
+    if (qn_buf_append(scratch, bytes, len) < 0 || qn_buf_append(scratch, hops, sizeof hops) < 0) return 0;
+    enum qn_plane_id plane = envelope->channel == 0 ? QN_CLASSICAL : QN_QUANTUM;
+    if (scratch->len > QN_ENVELOPE_MAX || !send_hop(node, node->remotes[envelope->to].next_hop, plane, scratch->data, scratch->len))
+        node->n_dropped++;
+    else node->n_relayed++;
+    return 0;
+}
+
+int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16_t peer, const uint8_t *bytes, size_t len) {
+    Qnet__V1__Envelope *e = qn_wire_unpack(&qnet__v1__envelope__descriptor, &node->arena, bytes, len);
+    if (e == NULL || e->from >= node->topology->n_nodes || e->from == node->self || e->channel > 1) return -QN_EPROTOCOL;
+    bool photon = e->body_case == QNET__V1__ENVELOPE__BODY_PHOTON;
+    if (photon && (session != QN_QUANTUM || e->from != peer || e->to != node->self)) return -QN_EPROTOCOL;
+    if (!photon && e->channel == 0 && session != QN_CLASSICAL) return -QN_EPROTOCOL;
+    if (!photon && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET &&
+        (e->channel == 1) != (e->body_case == QNET__V1__ENVELOPE__BODY_PLANE))
+        return -QN_EPROTOCOL;
+    if (e->to != node->self) return relay(node, e, bytes, len);
+
+    struct remote *remote = &node->remotes[e->from];
+    if (e->from_incarnation == 0 || is_over(remote, e->from_incarnation)) return 0; /* A message from the dead. */
+    if (remote->incarnation != e->from_incarnation) {
+        if (remote->incarnation != 0) node_peer_gone(node, remote->id);
+        remote->incarnation = e->from_incarnation;
+    }
+    if (e->to_incarnation != 0 && e->to_incarnation != node->incarnation) { /* For who we were before: tell who we are now. */
+        if (!photon) acknowledge(node, &remote->ways[e->channel]);
+        return 0;
+    }
+    if (photon) return deliver_photon(node, remote->id, e->photon);
+
+    struct way *way = &remote->ways[e->channel];
+    qn_channel_on_ack(&way->channel, e->ack);
+    if (way->channel.first == NULL) {
+        way->tries = 0;
+        qn_timers_clear(&node->timers, &way->resend);
+    } else if (e->ack != 0) {
+        node_timer(node, &way->resend, node->now_ns + resend_after(node, way));
+    }
+    if (e->seq == 0) return 0;
+    int rc = 0;
+    bool fresh = qn_channel_on_seq(&way->channel, e->seq);
+    if (fresh && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET) rc = deliver(node, remote->id, e);
+    if (!fresh || way->channel.received - way->channel.acknowledged >= ACK_EVERY) acknowledge(node, way);
+    else if (qn_channel_owes_ack(&way->channel) && way->acknowledge.slot == 0)
+        node_timer(node, &way->acknowledge, node->now_ns + node->resend_ns / 4);
+    return rc;
+}
+
+void transport_deliver_local(struct qn_node *node) {
+    while (node->local_first != NULL) {
+        struct held *held = node->local_first;
+        node->local_first = held->next;
+        if (node->local_first == NULL) node->local_last = NULL;
+        Qnet__V1__Envelope *e = qn_wire_unpack(&qnet__v1__envelope__descriptor, &node->arena, held->bytes, held->len);
+        if (e != NULL) deliver(node, node->self, e);
+        free(held);
+    }
+}
+
+/* ---- sessions and lives ---- */
+
+void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, bool up, uint64_t incarnation) {
+    struct neighbour *neighbour = node_neighbour(node, peer);
+    if (neighbour == NULL) return;
+    neighbour->up[plane] = up;
+    node_event(node, up ? LEVEL_INFO : LEVEL_WARNING, up ? "session_up" : "session_down", node_name(node, peer), "%s",
+               plane == QN_CLASSICAL ? "classical" : "quantum");
+    if (!up) return;
+    struct remote *remote = &node->remotes[peer];
+    if (remote->incarnation != incarnation && !is_over(remote, incarnation)) {
+        if (remote->incarnation != 0) node_peer_gone(node, peer);
+        remote->incarnation = incarnation;
+    }
+    for (size_t i = 0; i < node->topology->n_nodes; i++) { /* Whatever the break swallowed goes again. */
+        if (node->remotes[i].next_hop != peer) continue;
+        for (int p = 0; p < 2; p++) {
+            struct way *way = &node->remotes[i].ways[p];
+            way->tries = 0;
+            qn_channel_rewind(&way->channel);
+            qn_timers_clear(&node->timers, &way->resend);
+            pump(node, way);
+        }
+    }
+}
+
+void transport_forget(struct qn_node *node, uint16_t peer) {
+    struct remote *remote = &node->remotes[peer];
+    if (remote->incarnation != 0) remote->gone[remote->n_gone++ % 4] = remote->incarnation;
+    remote->incarnation = 0;
+    for (int plane = 0; plane < 2; plane++) {
+        struct way *way = &remote->ways[plane];
+        qn_channel_release(&way->channel);
+        qn_timers_clear(&node->timers, &way->resend);
+        qn_timers_clear(&node->timers, &way->acknowledge);
+        way->tries = 0;
+    }
+}
+
+int transport_init(struct qn_node *node) {
+    size_t n = node->topology->n_nodes;
+    node->remotes = calloc(n, sizeof *node->remotes);
+    node->neighbour_of = calloc(n, sizeof(struct neighbour *));
+    if (node->remotes == NULL || node->neighbour_of == NULL) return -QN_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        struct remote *remote = &node->remotes[i];
+        remote->id = (uint16_t)i;
+        for (int plane = 0; plane < 2; plane++)
+            remote->ways[plane] = (struct way){.remote = remote, .plane = (enum qn_plane_id)plane,
+                                               .resend.fire = on_resend_due, .acknowledge.fire = on_acknowledge_due};
+        if (i != node->self && qn_topology_is_neighbour(node->topology, node->self, (uint16_t)i)) node->n_neighbours++;
+    }
+    node->neighbours = calloc(node->n_neighbours + 1, sizeof *node->neighbours);
+    if (node->neighbours == NULL) return -QN_ENOMEM;
+    size_t next = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (i == node->self || !qn_topology_is_neighbour(node->topology, node->self, (uint16_t)i)) continue;
+        struct neighbour *neighbour = &node->neighbours[next++];
+        neighbour->id = (uint16_t)i;
+        neighbour->timer.fire = on_held_due;
+        node->neighbour_of[i] = neighbour;
+    }
+    return route_hops(node);
+}
+
+static void free_held(struct held *held) {
+    while (held != NULL) {
+        struct held *next = held->next;
+        free(held);
+        held = next;
+    }
+}
+
+void transport_release(struct qn_node *node) {
+    for (size_t i = 0; node->remotes != NULL && i < node->topology->n_nodes; i++)
+        for (int plane = 0; plane < 2; plane++) qn_channel_release(&node->remotes[i].ways[plane].channel);
+    for (size_t i = 0; node->neighbours != NULL && i < node->n_neighbours; i++) free_held(node->neighbours[i].first);
+    free_held(node->local_first);
+    free(node->remotes);
+    free(node->neighbours);
+    free(node->neighbour_of);
+    qn_buf_release(&node->scratch);
+    qn_buf_release(&node->packed);
+}
