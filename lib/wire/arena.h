@@ -19,9 +19,11 @@ int qn_arena_init(struct qn_arena *arena, size_t size);
 void qn_arena_reset(struct qn_arena *arena);
 void qn_arena_release(struct qn_arena *arena);
 
-/* Checks bytes against a descriptor before unpacking: well-formed, at most `max_fields` fields in all, nesting of at most 8. 0 or -QN_EPROTOCOL. */
+/* Checks bytes against a descriptor before unpacking: well-formed, at most `max_fields` fields in all, nesting of at
+ * most 8. 0 or -QN_EPROTOCOL. */
 int qn_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t len, unsigned max_fields);
-/* Check, then unpack into the arena (reset first). NULL if refused. Borrowed until the arena is reset: never call *_free_unpacked. */
+/* Check, then unpack into the arena (reset first). NULL if refused. Borrowed until the arena is reset: never call
+ * *_free_unpacked. */
 void *qn_wire_unpack(const ProtobufCMessageDescriptor *type, struct qn_arena *arena, const uint8_t *bytes, size_t len);
 
 #endif

@@ -15,9 +15,11 @@ int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len
     if (item == NULL) return -QN_ENOMEM;
     if (channel->next_seq == 0) channel->next_seq = 1;
     *item = (struct qn_channel_item){.seq = channel->next_seq++, .bytes = (uint8_t *)(item + 1), .len = len};
-    memcpy(item->bytes, bytes, len);
-    if (channel->last != NULL) channel->last->next = item;
-    else channel->first = item;
+    if (len > 0) memcpy(item->bytes, bytes, len);
+    if (channel->last != NULL)
+        channel->last->next = item;
+    else
+        channel->first = item;
     channel->last = item;
     if (channel->unsent == NULL) channel->unsent = item;
     channel->queued_bytes += len;
@@ -26,7 +28,9 @@ int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len
 
 const struct qn_channel_item *qn_channel_next(struct qn_channel *channel) {
     struct qn_channel_item *item = channel->unsent;
-    if (item != NULL) channel->unsent = item->next;
+    if (item == NULL) return NULL;
+    channel->unsent = item->next;
+    if (item->seq > channel->sent) channel->sent = item->seq;
     return item;
 }
 
@@ -42,7 +46,7 @@ static void drop_first(struct qn_channel *channel) {
 }
 
 void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack) {
-    if (ack >= channel->next_seq) return; /* Of something never sent. */
+    if (ack > channel->sent) return; /* Of something that was never on its way. */
     while (channel->first != NULL && channel->first->seq <= ack) drop_first(channel);
 }
 

@@ -6,30 +6,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In order, exactly once, between two incarnations, over sessions that break (rule R0): the sending and the receiving half
- * of one direction pair. Payloads are opaque. It does not pack envelopes: the node writes (seq, ack) into them. */
+/* In order, exactly once, between two incarnations, over sessions that break (rule R0): the sending and the receiving
+ * half of one direction pair. Payloads are opaque. It does not pack envelopes: the node writes (seq, ack) into them. */
 struct qn_channel_item {
     uint64_t seq;
-    uint8_t *bytes;  /* Owned by the channel until acknowledged. */
+    uint8_t *bytes; /* Owned by the channel until acknowledged. */
     size_t len;
     struct qn_channel_item *next;
 };
 
 struct qn_channel {
-    uint64_t next_seq;                       /* Of the next payload sent; starts at 1 (0 counts as 1). */
-    struct qn_channel_item *first, *last;    /* Unacknowledged, oldest first. */
-    struct qn_channel_item *unsent;          /* First not yet put on the present path; NULL if all are. */
-    size_t queued_bytes, limit_bytes;        /* Limit 0: 4 MiB. */
-    uint64_t received;                       /* Highest seq delivered. */
-    uint64_t acknowledged;                   /* Highest we have told the peer. */
+    uint64_t next_seq;                    /* Of the next payload sent; starts at 1 (0 counts as 1). */
+    struct qn_channel_item *first, *last; /* Unacknowledged, oldest first. */
+    struct qn_channel_item *unsent;       /* First not yet put on the present path; NULL if all are. */
+    size_t queued_bytes, limit_bytes;     /* Limit 0: 4 MiB. */
+    uint64_t sent;                        /* Highest seq ever transmitted: what an ack can speak of. */
+    uint64_t received;                    /* Highest seq delivered. */
+    uint64_t acknowledged;                /* Highest we have told the peer. */
 };
 
-int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len); /* Copies. -QN_EBUSY at the limit, -QN_ENOMEM. */
-const struct qn_channel_item *qn_channel_next(struct qn_channel *channel);  /* Next to transmit, marked as sent; NULL if none. */
-void qn_channel_rewind(struct qn_channel *channel);                          /* All unacknowledged become unsent: after a break or a time-out. */
-void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack);            /* Frees what has arrived; ignores nonsense. */
-bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq);            /* True: deliver it. False: duplicate or gap (dropped, will be resent). */
+/* Copies. -QN_EBUSY at the limit, -QN_ENOMEM. */
+int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len);
+/* Next to transmit, marked as sent; NULL if none. */
+const struct qn_channel_item *qn_channel_next(struct qn_channel *channel);
+/* All unacknowledged become unsent: after a break or a time-out. */
+void qn_channel_rewind(struct qn_channel *channel);
+/* Frees what has arrived; ignores nonsense. */
+void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack);
+/* True: deliver it. False: duplicate or gap (dropped, will be resent). */
+bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq);
 bool qn_channel_owes_ack(const struct qn_channel *channel);
-void qn_channel_release(struct qn_channel *channel);                         /* All-zero again, but the limit. */
+void qn_channel_release(struct qn_channel *channel); /* All-zero again, but the limit. */
 
 #endif

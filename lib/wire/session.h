@@ -9,14 +9,14 @@
 #include "base/buf.h"
 #include "base/csprng.h"
 
-/* One connection of one plane between two neighbours, without I/O: bytes from the socket go in, frames and bytes for the
- * socket come out. Preface, Noise XK handshake, Hello, frames, keep-alive, re-keying, Close: proto/README.md.
+/* One connection of one plane between two neighbours, without I/O: bytes from the socket go in, frames and bytes for
+ * the socket come out. Preface, Noise XK handshake, Hello, frames, keep-alive, re-keying, Close: proto/README.md.
  *
  *   connecting -> (preface, Noise 1, 2, 3) -> open -> closed
  *
  * Whatever the peer does, the worst is a closed session with a reason. */
 
-#define QN_FRAME_MAX 65535                       /* Bytes on the wire after the length, tag included. */
+#define QN_FRAME_MAX 65535                           /* Bytes on the wire after the length, tag included. */
 #define QN_FRAME_PAYLOAD_MAX (QN_FRAME_MAX - 16 - 1) /* Envelopes with their lengths, in one frame. */
 #define QN_ENVELOPE_MAX (QN_FRAME_PAYLOAD_MAX - 2)
 #define QN_PROTOCOL_MIN 1
@@ -29,28 +29,28 @@ struct qn_session;
 struct qn_session_config {
     bool initiator;
     enum qn_plane_id plane;
-    const char *network;              /* Name; part of the prologue. */
+    const char *network; /* Name; part of the prologue. */
     uint8_t private_key[32], public_key[32];
-    uint8_t remote_key[32];           /* Initiator only. */
+    uint8_t remote_key[32]; /* Initiator only. */
     /* Responder: finds the node of a public key, or -1. Initiator may leave it NULL. */
     int (*find_peer)(void *context, const uint8_t public_key[32]);
     void *context;
-    uint16_t self;                    /* Node index. */
-    uint16_t peer;                    /* Initiator: who is expected. */
+    uint16_t self; /* Node index. */
+    uint16_t peer; /* Initiator: who is expected. */
     uint64_t incarnation;
     uint8_t topology_digest[32];
     const char *software;
-    uint8_t random_key[32];           /* For ephemeral keys: 32 fresh secret bytes. */
+    uint8_t random_key[32]; /* For ephemeral keys: 32 fresh secret bytes. */
     uint32_t protocol_min, protocol_max;
-    uint64_t rekey_frames;            /* 0: 65536. */
+    uint64_t rekey_frames; /* 0: 65536. */
 };
 
 enum qn_session_event_type {
     QN_SESSION_NONE,
-    QN_SESSION_OPEN,      /* Handshake done; peer, incarnation, version and software are set. */
-    QN_SESSION_ENVELOPE,  /* bytes, len: one envelope; borrowed until the next call. */
-    QN_SESSION_ALIVE,     /* An answer to our keep-alive came; token is set. */
-    QN_SESSION_CLOSED,    /* error and detail say why; nothing follows. */
+    QN_SESSION_OPEN,     /* Handshake done; peer, incarnation, version and software are set. */
+    QN_SESSION_ENVELOPE, /* bytes, len: one envelope; borrowed until the next call. */
+    QN_SESSION_ALIVE,    /* An answer to our keep-alive came; token is set. */
+    QN_SESSION_CLOSED,   /* error and detail say why; nothing follows. */
 };
 
 struct qn_session_event {
@@ -58,13 +58,13 @@ struct qn_session_event {
     uint16_t peer;
     uint64_t incarnation;
     uint32_t version;
-    const char *software;  /* Borrowed from the session. */
+    const char *software; /* Borrowed from the session. */
     const uint8_t *bytes;
     size_t len;
     uint64_t token;
-    int error;             /* -QN_E*; 0 for an orderly end by the peer. */
-    uint32_t reason;       /* CloseReason the peer gave, or 0. */
-    const char *detail;    /* Borrowed from the session. */
+    int error;          /* -QN_E*; 0 for an orderly end by the peer. */
+    uint32_t reason;    /* CloseReason the peer gave, or 0. */
+    const char *detail; /* Borrowed from the session. */
 };
 
 int qn_session_new(const struct qn_session_config *config, struct qn_session **ret_session); /* Copies what it needs. */
@@ -80,7 +80,7 @@ struct qn_buf *qn_session_output(struct qn_session *session);
 bool qn_session_is_open(const struct qn_session *session);
 /* Adds an envelope to the frame being filled (a full frame is sealed at once). -QN_ELIMIT if too long, -QN_ECLOSED. */
 int qn_session_send(struct qn_session *session, const void *envelope, size_t len);
-int qn_session_flush(struct qn_session *session);   /* Seals the frame being filled, if any. Call once a loop turn. */
+int qn_session_flush(struct qn_session *session); /* Seals the frame being filled, if any. Call once a loop turn. */
 int qn_session_keep_alive(struct qn_session *session, uint64_t token);
 /* Says Close (if open) and refuses everything after. Flush, write the output, then end the connection. */
 int qn_session_close(struct qn_session *session, uint32_t reason, const char *detail);
