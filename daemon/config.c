@@ -19,7 +19,6 @@
 
 #include "base/err.h"
 
-#define TOPOLOGY_FILE_MAX (64u * 1024 * 1024)
 #define IDENTITY_FILE_MAX 256
 
 /* Reads a whole open file. Closes it. */
@@ -46,7 +45,7 @@ static int slurp(int fd, size_t limit, struct qn_buf *out) {
 int config_read_topology(const char *path, struct qn_topology *ret_topology, uint8_t *ret_digest) {
     struct qn_buf text = {0}, diagnostics = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int rc = fd < 0 ? -QN_ESYSTEM : slurp(fd, TOPOLOGY_FILE_MAX, &text);
+    int rc = fd < 0 ? -QN_ESYSTEM : slurp(fd, QN_TOPOLOGY_BYTES_MAX, &text);
     if (rc < 0) {
         fprintf(stderr, "qnetd: %s: %s\n", path, rc == -QN_ESYSTEM ? strerror(errno) : qn_err_what(rc));
         goto out;

@@ -360,8 +360,9 @@ static void on_written(struct outlet *outlet, int status) {
 
 static void on_connection(uv_stream_t *stream, int status) {
     struct control *control = stream->data;
-    struct client *client = status < 0 ? NULL : calloc(1, sizeof *client);
-    if (client == NULL) return;
+    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
+    struct client *client = calloc(1, sizeof *client);
+    if (client == NULL) daemon_fatal(control->daemon, "out of memory");
     uv_pipe_init(stream->loop, &client->pipe, 0);
     client->pipe.data = client;
     client->control = control;

@@ -275,7 +275,7 @@ static void init_handles(struct daemon *daemon) {
     uv_poll_start(&daemon->wake, UV_READABLE, on_wake);
 }
 
-/* Whatever can fail. Ports come before peers: a neighbour we dial may dial back through a third. */
+/* Whatever can fail; the neighbours are dialled only when nothing has. */
 static int open_all(struct daemon *daemon) {
     int rc = qn_arena_init(&daemon->arena, QN_ARENA_SIZE);
     if (rc == 0) rc = new_node(daemon);
@@ -288,6 +288,7 @@ static int open_all(struct daemon *daemon) {
     if (rc == 0) rc = rc_listeners;
     if (rc == 0) rc = rc_control;
     if (rc == 0) rc = rc_ops;
+    if (rc == 0) peers_dial(daemon);
     return rc;
 }
 

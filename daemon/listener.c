@@ -95,6 +95,7 @@ static void on_connection(uv_stream_t *stream, int status) {
     struct conn *conn;
     int rc = conn_accept(&daemon->turn, stream, &config, &pending_ops, listener, &conn);
     sodium_memzero(&config, sizeof config);
+    if (rc == -QN_ENOMEM) daemon_fatal(daemon, "out of memory"); /* Not accepted, it would block the queue for good. */
     if (rc < 0) {
         log_write(&daemon->log, LOG_WARNING, "accept_failed", NULL, "%s", qn_err_what(rc));
         return;

@@ -135,8 +135,9 @@ static void on_read(uv_stream_t *stream, ssize_t n_read, const uv_buf_t *buf) {
 
 static void on_connection(uv_stream_t *stream, int status) {
     struct ops *ops = stream->data;
-    struct ops_client *client = status < 0 ? NULL : calloc(1, sizeof *client);
-    if (client == NULL) return;
+    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
+    struct ops_client *client = calloc(1, sizeof *client);
+    if (client == NULL) daemon_fatal(ops->daemon, "out of memory");
     client->ops = ops;
     client->n_open = 2;
     uv_tcp_init(stream->loop, &client->tcp);

@@ -373,9 +373,11 @@ int peers_init(struct daemon *daemon) {
         if (i == self || !qn_topology_is_neighbour(topology, self, (uint16_t)i)) continue;
         peer_init(&daemon->peers.list[daemon->peers.len++], daemon, (uint16_t)i);
     }
-    for (size_t i = 0; i < n; i++)
-        for (int plane = 0; plane < 2; plane++) lane_dial(&daemon->peers.list[i].lanes[plane]);
     return 0;
+}
+
+void peers_dial(struct daemon *daemon) {
+    for (size_t i = 0; i < daemon->peers.len * 2; i++) lane_dial(&daemon->peers.list[i / 2].lanes[i % 2]);
 }
 
 void peers_stop(struct daemon *daemon) {

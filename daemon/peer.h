@@ -63,7 +63,8 @@ struct peers {
     bool stopping;
 };
 
-int peers_init(struct daemon *daemon);  /* Finds the neighbours and begins to dial. -QN_ENOMEM. */
+int peers_init(struct daemon *daemon);  /* Finds the neighbours. -QN_ENOMEM. */
+void peers_dial(struct daemon *daemon); /* Begins to dial those that do not dial us. */
 void peers_stop(struct daemon *daemon); /* Says Close SHUTDOWN on every session and dials no more. */
 void peers_release(struct daemon *daemon);
 

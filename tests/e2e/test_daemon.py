@@ -153,6 +153,17 @@ class Sessions(unittest.TestCase):
         self.bob.wait_ready()
         self.assertEqual(self.alice.metric(sessions), 1)
 
+    def test_a_silent_peer_is_given_up_and_taken_back(self):
+        self.start_both()
+        self.bob.signal(signal.SIGSTOP)
+        start = time.monotonic()
+        eventually(lambda: "the peer is silent" in self.alice.log(), seconds=25, what="given up")
+        self.assertGreater(time.monotonic() - start, 9, "silence for 15 s, of which up to 5 s had passed")
+        self.bob.signal(signal.SIGCONT)
+        self.alice.wait_ready()
+        self.bob.wait_ready()
+        self.assertNotIn("peer_gone", self.alice.log(), "it is the same incarnation")
+
     def test_different_topologies_refuse_each_other(self):
         other = os.path.join(self.lab.directory, "other.yaml")
         with open(other, "w", encoding="utf-8") as file:
@@ -162,8 +173,8 @@ class Sessions(unittest.TestCase):
         eventually(lambda: "different topologies" in self.alice.log() and "different topologies" in self.bob.log(), what="refused")
         self.assertFalse(self.alice.is_ready())
         self.assertFalse(self.bob.is_ready())
-        # They do not spin: attempts are paused ever longer.
-        self.assertLess(self.alice.metric('qnetd_handshake_failures_total{plane="classical",reason="topology"}'), 20)
+        time.sleep(2)  # They do not spin: attempts are paused ever longer.
+        self.assertLess(self.alice.metric('qnetd_handshake_failures_total{plane="classical",reason="topology"}'), 15)
 
     def test_wrong_key_is_refused(self):
         old = self.lab.keys["bob"]
@@ -346,6 +357,22 @@ class ControlSocket(unittest.TestCase):
                 self.assertIn(ERROR, control.receive())
                 with self.assertRaises(EOFError):
                     control.receive()
+
+    def test_a_client_that_does_not_read_is_not_read(self):
+        body = bytes([8, 1, 0x72, 0])
+        requests = (struct.pack(">I", len(body)) + body) * 1000
+        with self.alice.control() as slow:
+            slow.socket.settimeout(1)
+            n_bytes = 0
+            with self.assertRaises(TimeoutError):
+                while n_bytes < 50e6:
+                    n_bytes += slow.socket.send(requests[n_bytes % 8:])
+            with self.alice.control() as other:
+                self.assertIn(VERSION_INFO, other.ask([(1, 1), (VERSION, [])]))
+            self.assertLess(self.alice.metric("process_resident_memory_bytes"), 20e6)
+            slow.socket.settimeout(10)
+            for _ in range(n_bytes // 8):
+                slow.receive()
 
     def test_a_client_may_go_away_at_any_time(self):
         for _ in range(20):
