@@ -14,6 +14,7 @@
 #define QN_MAX_NODES 4096
 #define QN_MAX_LINKS 16384
 #define QN_NO_NODE UINT16_MAX
+#define QN_TOPOLOGY_BYTES_MAX (16u << 20) /* Of a file: the canonical form of the largest network fits. */
 
 enum qn_role { QN_ROLE_SOURCE, QN_ROLE_REPEATER, QN_ROLE_DETECTOR, QN_ROLE_MEMORY };
 enum qn_link_kind {
@@ -89,8 +90,10 @@ struct qn_topology {
 };
 
 /* Reads `text` (not NUL-terminated). On success 0. Otherwise -QN_EPARSE and every error as "name:line:column: error: ..."
- * lines in `diagnostics`, at most 100; warnings ("...: warning: ...") are written on success too. -QN_ENOMEM. */
-int qn_topology_parse(const char *file_name, const char *text, size_t len, struct qn_topology *ret_topology, struct qn_buf *diagnostics);
+ * lines in `diagnostics`, in the order of the file, at most 100 and then how many more; warnings ("...: warning: ...") are
+ * written on success too. -QN_ENOMEM. */
+int qn_topology_parse(const char *file_name, const char *text, size_t len, struct qn_topology *ret_topology,
+                      struct qn_buf *diagnostics);
 void qn_topology_release(struct qn_topology *topology);
 
 /* Canonical YAML of everything, defaults filled in; parsing it gives the same topology. */
@@ -110,7 +113,7 @@ const char *qn_link_kind_name(enum qn_link_kind kind);
 /* True if the two nodes have a session: they are the ends of a link, or an end and its station. */
 bool qn_topology_is_neighbour(const struct qn_topology *topology, uint16_t a, uint16_t b);
 
-/* "20km" -> 20000 etc. One quantity with its unit: 0, or -QN_EPARSE with why and what is valid in `ret_why` (borrowed, static). */
+/* "20km" -> 20, "10us" -> 1e-5, "1%" -> 0.01. One quantity with its unit: 0, or -QN_EPARSE with why and what is valid in `ret_why` (borrowed, static). */
 enum qn_dimension { QN_DIM_NONE, QN_DIM_LENGTH_KM, QN_DIM_TIME_S, QN_DIM_FREQUENCY_HZ, QN_DIM_LOSS_DB, QN_DIM_LOSS_DB_KM, QN_DIM_SPEED_KM_S, QN_DIM_FRACTION };
 int qn_quantity_parse(const char *text, enum qn_dimension dimension, double *ret_value, const char **ret_why);
 
