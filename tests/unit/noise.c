@@ -126,6 +126,30 @@ Test(noise, refuses_points_of_low_order) {
     }
 }
 
+static void hmac(const uint8_t key[32], const uint8_t *data, size_t len, uint8_t out[32]) {
+    crypto_auth_hmacsha256_state state;
+    crypto_auth_hmacsha256_init(&state, key, 32);
+    crypto_auth_hmacsha256_update(&state, data, len);
+    crypto_auth_hmacsha256_final(&state, out);
+}
+
+/* A first message whose ephemeral key is zero, sealed under the secret it would give, zero: all else is in order. */
+Test(noise, refuses_a_message_that_works_out_with_a_secret_of_zero) {
+    struct qn_noise noise[2];
+    struct qn_noise_cipher cipher = {.has_key = true};
+    uint8_t message[48] = {0}, transcript[64] = {0}, temporary[32], first[33], out[48];
+    size_t len;
+    make_pair(noise);
+    memcpy(transcript, noise[1].hash, 32); /* Then the ephemeral key: zeros. */
+    crypto_hash_sha256(transcript, transcript, sizeof transcript);
+    hmac(noise[1].chaining_key, message, 32, temporary);
+    hmac(temporary, (const uint8_t *)"\1", 1, first);
+    first[32] = 2;
+    hmac(temporary, first, sizeof first, cipher.key);
+    qn_noise_seal(&cipher, transcript, 32, NULL, 0, message + 32);
+    cr_assert_eq(qn_noise_read(&noise[1], message, sizeof message, out, &len), -QN_EAUTH);
+}
+
 Test(noise, refuses_a_message_cut_short_anywhere) {
     uint8_t out[256], back[256];
     for (unsigned stop = 0; stop < 3; stop++) {
