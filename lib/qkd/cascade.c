@@ -75,12 +75,10 @@ static struct cell *pass_cells(const struct qn_cascade *c, const struct strip *s
 
 static inline uint64_t from_bit(uint32_t i) { return ~0ull << (i % 64); }
 
-static bool own_parity(const struct cell *cells, uint32_t low, uint32_t high) {
-    uint32_t first = low / 64, last = high / 64;
-    uint64_t sum = cells[first].bits & from_bit(low);
-    if (first == last) return __builtin_parityll(sum & ~from_bit(high));
-    for (uint32_t w = first + 1; w < last; w++) sum ^= cells[w].bits;
-    return __builtin_parityll(sum ^ (cells[last].bits & ~from_bit(high)));
+static inline bool own_parity(const struct cell *cells, uint32_t low, uint32_t high) {
+    uint64_t sum = (cells[low / 64].bits & ~from_bit(low)) ^ (cells[high / 64].bits & ~from_bit(high));
+    for (uint32_t w = low / 64; w < high / 64; w++) sum ^= cells[w].bits;
+    return __builtin_parityll(sum);
 }
 
 static inline bool told_at(const struct cell *cells, uint32_t i) { return cells[i / 64].told >> (i % 64) & 1; }
@@ -269,14 +267,13 @@ static int tell_searches(struct qn_cascade *c, struct strip *strip, const uint8_
     for (uint32_t i = 0; i < strip->n_searches; i++) {
         struct search search = strip->searches[i];
         bool told = answer_at(answers, at + i);
+        /* Without branches: which half is odd is a coin toss, and a wrong guess would cost more than all of this. */
+        bool upper = (told ^ told_at(cells, search.low)) == own_parity(cells, search.low, search.middle);
         learn(cells, search.middle, told);
-        if ((told ^ told_at(cells, search.low)) != own_parity(cells, search.low, search.middle)) {
-            search.high = search.middle;
-        } else {
-            cells[search.low / 64].odd &= ~(1ull << (search.low % 64));
-            cells[search.middle / 64].odd |= 1ull << (search.middle % 64);
-            search.low = search.middle;
-        }
+        cells[search.low / 64].odd ^= (uint64_t)upper << (search.low % 64);
+        cells[search.middle / 64].odd ^= (uint64_t)upper << (search.middle % 64);
+        search.high = upper ? search.high : search.middle;
+        search.low = upper ? search.middle : search.low;
         if (search.high - search.low == 1) {
             int rc = flip(c, strip, strip->pass, search.low);
             if (rc < 0) return rc;
@@ -360,14 +357,16 @@ int qn_cascade_ask(struct qn_cascade *c, struct qn_buf *ranges, uint32_t *ret_co
         const struct strip *strip = &c->strips[s];
         /* A difference takes up to three bytes, but those of many searches sum up to a strip. */
         size_t need = RECORD_HEAD + 3 * (size_t)strip->n_searches;
+        uint32_t count = question_count(c, strip);
         if (message.strips > 0 && ranges->len - old_len + need > QN_CASCADE_ASK_BYTES) break;
+        if (message.count + count > QN_CASCADE_ASK_BYTES * 8) break; /* Opening takes few bytes, its answers many. */
         int rc = qn_buf_reserve(ranges, need);
         if (rc < 0) {
             ranges->len = old_len;
             return rc;
         }
         ranges->len += write_record(c, s, ranges->data + ranges->len);
-        message.count += question_count(c, strip);
+        message.count += count;
         message.strips++;
     }
     for (uint32_t i = 0; i < message.strips; i++) {

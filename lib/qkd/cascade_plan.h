@@ -10,7 +10,7 @@
 #include "qkd/cascade.h"
 
 /* What both ends of Cascade agree on from the config alone; private to lib/qkd. */
-enum { PLAN_MAX_PASSES = 6, PLAN_MAX_CHECKS = 32, PLAN_MAX_STRIP = 1 << 16 };
+enum { PLAN_MAX_PASSES = 4, PLAN_MAX_CHECKS = 32, PLAN_MAX_STRIP = 1 << 16 };
 
 struct plan_pass {
     uint32_t block, blocks; /* Bits of a block but the last; how many there are. */

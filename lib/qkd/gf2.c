@@ -118,27 +118,36 @@ static WIDE __m128i wide_first_diagonal(const uint64_t *t, const uint64_t *x, si
     return _mm_xor_si128(low, _mm_xor_si128(_mm512_extracti32x4_epi32(sum, 2), _mm512_extracti32x4_epi32(sum, 3)));
 }
 
-/* `blocks` groups of eight diagonals side by side, so that the multiplier never waits; a constant after inlining. */
+/* All diagonals but the first, eight a register pair. Eight words of t at offset 8 (b - q) - r serve every block b of
+ * the output with word 8 q + r of x, so they are loaded once for all of these. `blocks` is a constant after inlining.
+ */
 static inline __attribute__((always_inline)) WIDE void wide_blocks(uint64_t *to, const uint64_t *t, const uint64_t *x,
-                                                                   size_t s, size_t blocks) {
-    __m512i even[4], odd[4];
-    for (size_t b = 0; b < blocks; b++) even[b] = odd[b] = _mm512_setzero_si512();
-    for (size_t j = 0; j < s; j++) {
-        __m512i factor = _mm512_set1_epi64((long long)x[j]);
-        for (size_t b = 0; b < blocks; b++) {
-            __m512i words = _mm512_loadu_si512(t + s + 8 * b - j);
-            even[b] = _mm512_xor_si512(even[b], _mm512_clmulepi64_epi128(words, factor, 0x00));
-            odd[b] = _mm512_xor_si512(odd[b], _mm512_clmulepi64_epi128(words, factor, 0x01));
+                                                                   size_t s, int blocks) {
+    __m512i even[4], odd[4], factor[4];
+    for (int b = 0; b < blocks; b++) even[b] = odd[b] = _mm512_setzero_si512();
+    for (int r = 0; r < 8; r++) {
+        for (int q = 0; q < blocks; q++) factor[q] = _mm512_set1_epi64((long long)x[8 * q + r]);
+        const uint64_t *at = t + s - (size_t)r;
+#pragma GCC unroll 8
+        for (int c = 1 - blocks; c < blocks; c++) {
+            __m512i words = _mm512_loadu_si512(at + 8 * c);
+#pragma GCC unroll 4
+            for (int b = 0; b < blocks; b++) {
+                int q = b - c;
+                if (q < 0 || q >= blocks) continue;
+                even[b] = _mm512_xor_si512(even[b], _mm512_clmulepi64_epi128(words, factor[q], 0x00));
+                odd[b] = _mm512_xor_si512(odd[b], _mm512_clmulepi64_epi128(words, factor[q], 0x01));
+            }
         }
     }
     /* Even diagonals cover words 2l and 2l + 1; odd ones are a word later, so the last spills into the next block. */
     uint64_t spill = (uint64_t)_mm_extract_epi64(wide_first_diagonal(t, x, s), 1);
-    for (size_t b = 0; b < blocks; b++) {
+    for (int b = 0; b < blocks; b++) {
         uint64_t later[8];
         _mm512_storeu_si512(to + 8 * b, even[b]);
         _mm512_storeu_si512(later, odd[b]);
         to[8 * b] ^= spill;
-        for (size_t i = 0; i < 7; i++) to[8 * b + i + 1] ^= later[i];
+        for (int i = 0; i < 7; i++) to[8 * b + i + 1] ^= later[i];
         spill = later[7];
     }
 }

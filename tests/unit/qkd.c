@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/rng.h"
+#include "qkd/amplify_with.h"
+#include "qkd/bits.h"
+#include "qkd/estimate.h"
+#include "qkd/hash.h"
+#include "qkd/sift.h"
+
+static struct qn_bits random_bits(struct qn_rng *rng, size_t len) {
+    struct qn_bits bits = {0};
+    for (size_t i = 0; i < len; i += 64)
+        cr_assert_eq(qn_bits_append_word(&bits, qn_rng_u64(rng), len - i < 64 ? (unsigned)(len - i) : 64), 0);
+    return bits;
+}
+
+/* ---- bits */
+
+Test(bits, behave_as_an_array_would) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 11, "bits", 0);
+    for (size_t len = 0; len < 300; len += 1 + len / 7) {
+        struct qn_bits a = random_bits(&rng, len), mask = random_bits(&rng, len), picked = {0}, part = {0};
+        size_t from = qn_rng_below(&rng, len + 1), count = qn_rng_below(&rng, len - from + 1), ones = 0, both = 0;
+        bool parity = false;
+        for (size_t i = 0; i < len; i++) {
+            ones += qn_bits_get(&a, i);
+            both += qn_bits_get(&a, i) != qn_bits_get(&mask, i);
+            if (i >= from && i < from + count) parity ^= qn_bits_get(&a, i);
+        }
+        cr_assert_eq(qn_bits_count(&a), ones);
+        cr_assert_eq(qn_bits_distance(&a, &mask), both);
+        cr_assert_eq(qn_bits_parity(&a, from, count), parity, "len %zu from %zu count %zu", len, from, count);
+        cr_assert_eq(qn_bits_push(&part, true), 0); /* So that the copy is not aligned. */
+        cr_assert_eq(qn_bits_append(&part, &a, from, count), 0);
+        cr_assert_eq(part.len, count + 1);
+        for (size_t i = 0; i < count; i++) cr_assert_eq(qn_bits_get(&part, i + 1), qn_bits_get(&a, from + i));
+        for (int value = 0; value < 2; value++) {
+            cr_assert_eq(qn_bits_resize(&picked, 0), 0);
+            cr_assert_eq(qn_bits_append_where(&picked, &a, &mask, value), 0);
+            size_t at = 0;
+            for (size_t i = 0; i < len; i++)
+                if (qn_bits_get(&mask, i) == value) cr_assert_eq(qn_bits_get(&picked, at++), qn_bits_get(&a, i));
+            cr_assert_eq(picked.len, at);
+        }
+        qn_bits_xor(&mask, &a);
+        cr_assert_eq(qn_bits_count(&mask), both);
+        qn_bits_release(&a);
+        qn_bits_release(&mask);
+        qn_bits_release(&picked);
+        qn_bits_release(&part);
+    }
+}
+
+Test(bits, leave_nothing_behind_when_cut) {
+    struct qn_bits bits = {0};
+    cr_assert_eq(qn_bits_append_word(&bits, ~0ull, 64), 0);
+    cr_assert_eq(qn_bits_append_word(&bits, ~0ull, 64), 0);
+    cr_assert_eq(qn_bits_resize(&bits, 3), 0);
+    cr_assert_eq(qn_bits_resize(&bits, 128), 0);
+    cr_assert_eq(qn_bits_count(&bits), 3);
+    cr_assert_eq(qn_bits_word(&bits, 2), 1);
+    qn_bits_release(&bits);
+}
+
+Test(bits, bytes_round_trip_and_stray_bits_are_refused) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 12, "bits", 0);
+    for (size_t len = 0; len < 150; len++) {
+        struct qn_bits a = random_bits(&rng, len + 9), back = {0};
+        struct qn_buf bytes = {0};
+        cr_assert_eq(qn_bits_to_bytes(&a, 9, len, &bytes), 0);
+        cr_assert_eq(bytes.len, qn_bits_bytes(len));
+        cr_assert_eq(qn_bits_append_bytes(&back, bytes.data, bytes.len, len), 0);
+        for (size_t i = 0; i < len; i++) cr_assert_eq(qn_bits_get(&back, i), qn_bits_get(&a, i + 9));
+        cr_assert_eq(qn_bits_append_bytes(&back, bytes.data, bytes.len, len + 8), -QN_EPROTOCOL);
+        if (len % 8 != 0) {
+            bytes.data[bytes.len - 1] |= 0x80;
+            cr_assert_eq(qn_bits_append_bytes(&back, bytes.data, bytes.len, len), -QN_EPROTOCOL);
+        }
+        cr_assert_eq(back.len, len);
+        qn_bits_release(&a);
+        qn_bits_release(&back);
+        qn_buf_release(&bytes);
+    }
+}
+
+/* ---- sifting */
+
+/* The source's choice for a pulse: any fixed function will do. */
+static unsigned choice_at(const void *context, uint64_t position) {
+    uint64_t x = (position + *(const uint64_t *)context) * 0x9e3779b97f4a7c15ull;
+    return (unsigned)(x >> 62);
+}
+
+Test(sift, both_ends_end_with_the_same_bits) {
+    enum { CLICKS = 60000 };
+    struct qn_rng rng;
+    qn_rng_init(&rng, 21, "sift", 0);
+    static uint64_t positions[CLICKS];
+    uint64_t salt = 99, position = 1ull << 40, expected = 0;
+    struct qn_bits bases = {0}, bits = {0};
+    for (size_t i = 0; i < CLICKS; i++, position += qn_rng_geometric(&rng, i < 100 ? 1 : 0.001)) {
+        unsigned pulse = choice_at(&salt, positions[i] = position);
+        bool basis = qn_rng_below(&rng, 2);
+        bool same = basis == (pulse >> 1);
+        expected += same;
+        cr_assert_eq(qn_bits_push(&bases, basis), 0);
+        cr_assert_eq(qn_bits_push(&bits, same ? pulse & 1 : qn_rng_below(&rng, 2)), 0);
+    }
+    struct qn_clicks clicks = {0};
+    struct qn_bits source = {0}, detector = {0};
+    size_t parts = 0;
+    for (size_t first = 0, count; first < CLICKS; first += count, parts++) {
+        struct qn_buf p = {0}, b = {0}, m = {0};
+        count = qn_sift_fit(positions, first, CLICKS);
+        cr_assert_gt(count, 0);
+        cr_assert_eq(qn_sift_encode(positions, &bases, first, count, &p, &b), 0);
+        cr_assert_leq(p.len + b.len, QN_SIFT_PART_BYTES);
+        cr_assert_eq(qn_sift_decode(&clicks, p.data, p.len, b.data, b.len, count, position), 0);
+        struct qn_bits matches = {0};
+        cr_assert_eq(qn_sift_match(&clicks, first, count, choice_at, &salt, &matches, &source), 0);
+        cr_assert_eq(qn_bits_to_bytes(&matches, 0, matches.len, &m), 0);
+        cr_assert_eq(qn_sift_keep(&bits, first, count, m.data, m.len, &detector), 0);
+        cr_assert_eq(qn_sift_keep(&bits, first, count, m.data, m.len - 1, &detector), -QN_EPROTOCOL);
+        qn_bits_release(&matches);
+        qn_buf_release(&p);
+        qn_buf_release(&b);
+        qn_buf_release(&m);
+    }
+    cr_assert_gt(parts, 1);
+    cr_assert_eq(clicks.len, CLICKS);
+    cr_assert_eq(memcmp(clicks.positions, positions, sizeof positions), 0);
+    cr_assert_eq(source.len, expected);
+    cr_assert(qn_bits_equal(&source, &detector));
+    qn_clicks_release(&clicks);
+    qn_bits_release(&bases);
+    qn_bits_release(&bits);
+    qn_bits_release(&source);
+    qn_bits_release(&detector);
+}
+
+static int decode(const char *positions, size_t len, size_t count, uint64_t pulses) {
+    struct qn_clicks clicks = {0};
+    const uint8_t none[1] = {0};
+    int rc = qn_sift_decode(&clicks, (const uint8_t *)positions, len, none, qn_bits_bytes(count), count, pulses);
+    cr_assert_eq(clicks.len, rc == 0 ? count : 0);
+    cr_assert_eq(clicks.bases.len, clicks.len);
+    qn_clicks_release(&clicks);
+    return rc;
+}
+
+Test(sift, refuses_what_no_detector_sends) {
+    cr_assert_eq(decode("\x00\x01\x02", 3, 3, 4), 0);
+    cr_assert_eq(decode("\x00\x01\x02", 3, 3, 3), -QN_EPROTOCOL, "beyond the last pulse");
+    cr_assert_eq(decode("\x00\x00", 2, 2, 10), -QN_EPROTOCOL, "twice the same");
+    cr_assert_eq(decode("\x00\x01\x02", 3, 2, 10), -QN_EPROTOCOL, "more bytes than clicks");
+    cr_assert_eq(decode("\x00\x01", 2, 3, 10), -QN_EPROTOCOL, "more clicks than bytes");
+    cr_assert_eq(decode("\x00\x81", 2, 2, 1000), -QN_EPROTOCOL, "cut off");
+    cr_assert_eq(decode("\x81\x00", 2, 1, 1000), -QN_EPROTOCOL, "not the shortest form");
+    cr_assert_eq(decode("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01", 11, 2, UINT64_MAX), -QN_EPROTOCOL, "wraps");
+    cr_assert_eq(decode("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 10, 1, UINT64_MAX), -QN_EPROTOCOL, "65 bits");
+    cr_assert_eq(decode("", 0, 0, 0), 0);
+    cr_assert_eq(decode("\x00", 1, 1, 0), -QN_EPROTOCOL, "no pulses at all");
+
+    struct qn_clicks clicks = {0};
+    cr_assert_eq(qn_sift_decode(&clicks, (const uint8_t *)"\x05", 1, (const uint8_t *)"\x01", 1, 1, 10), 0);
+    cr_assert_eq(qn_sift_decode(&clicks, (const uint8_t *)"\x05", 1, (const uint8_t *)"\x00", 1, 1, 10), -QN_EPROTOCOL);
+    cr_assert_eq(qn_sift_decode(&clicks, (const uint8_t *)"\x06", 1, (const uint8_t *)"\x02", 1, 1, 10), -QN_EPROTOCOL);
+    cr_assert_eq(clicks.len, 1);
+    qn_clicks_release(&clicks);
+}
+
+Test(sift, survives_random_bytes) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 22, "sift", 0);
+    struct qn_clicks clicks = {0};
+    for (int run = 0; run < 20000; run++) {
+        uint8_t positions[40], bases[5];
+        for (size_t i = 0; i < sizeof positions; i++) positions[i] = (uint8_t)qn_rng_u64(&rng);
+        for (size_t i = 0; i < sizeof bases; i++) bases[i] = (uint8_t)qn_rng_u64(&rng);
+        size_t len = qn_rng_below(&rng, 41), count = qn_rng_below(&rng, 41), before = clicks.len;
+        uint64_t pulses = qn_rng_u64(&rng) >> qn_rng_below(&rng, 64);
+        int rc = qn_sift_decode(&clicks, positions, len, bases, qn_bits_bytes(count), count, pulses);
+        cr_assert(rc == 0 || rc == -QN_EPROTOCOL);
+        cr_assert_eq(clicks.len, rc == 0 ? before + count : before);
+        for (size_t i = 1; i < clicks.len; i++) cr_assert_lt(clicks.positions[i - 1], clicks.positions[i]);
+        if (clicks.len > 50) qn_clicks_release(&clicks);
+    }
+    qn_clicks_release(&clicks);
+}
+
+Test(sample, is_the_same_at_both_ends_and_leaves_the_rest) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 23, "sample", 0);
+    for (size_t len = 0; len < 3000; len += 1 + len / 2) {
+        const uint8_t seed[32] = {(uint8_t)len, 7};
+        size_t count = qn_sample_size(len, 0.3);
+        struct qn_bits key = random_bits(&rng, len), mask = {0}, again = {0}, rest = {0}, sample = {0};
+        cr_assert_eq(qn_sample_select(seed, len, count, &mask), 0);
+        cr_assert_eq(qn_sample_select(seed, len, count, &again), 0);
+        cr_assert(qn_bits_equal(&mask, &again));
+        cr_assert_eq(qn_bits_count(&mask), count);
+        cr_assert_eq(qn_bits_copy(&rest, &key), 0);
+        cr_assert_eq(qn_sample_split(&rest, &mask, &sample), 0);
+        cr_assert_eq(sample.len, count);
+        cr_assert_eq(rest.len, len - count);
+        size_t s = 0, r = 0;
+        for (size_t i = 0; i < len; i++) {
+            bool bit = qn_bits_get(&mask, i) ? qn_bits_get(&sample, s++) : qn_bits_get(&rest, r++);
+            cr_assert_eq(bit, qn_bits_get(&key, i));
+        }
+        qn_bits_release(&key);
+        qn_bits_release(&mask);
+        qn_bits_release(&again);
+        qn_bits_release(&rest);
+        qn_bits_release(&sample);
+    }
+    cr_assert_eq(qn_sample_size(10, 2), 10);
+    cr_assert_eq(qn_sample_size(10, -1), 0);
+    cr_assert_eq(qn_sample_size(10, NAN), 0);
+}
+
+Test(sample, takes_every_place_equally_often) {
+    enum { LEN = 20, TAKE = 5, RUNS = 20000 };
+    unsigned taken[LEN] = {0};
+    for (unsigned run = 0; run < RUNS; run++) {
+        const uint8_t seed[32] = {(uint8_t)run, (uint8_t)(run >> 8), 3};
+        struct qn_bits mask = {0};
+        cr_assert_eq(qn_sample_select(seed, LEN, TAKE, &mask), 0);
+        for (size_t i = 0; i < LEN; i++) taken[i] += qn_bits_get(&mask, i);
+        qn_bits_release(&mask);
+    }
+    double mean = (double)RUNS * TAKE / LEN, sigma = sqrt(mean * (1 - (double)TAKE / LEN));
+    for (size_t i = 0; i < LEN; i++) cr_assert_lt(fabs(taken[i] - mean), 5 * sigma, "place %zu: %u", i, taken[i]);
+}
+
+/* ---- estimates */
+
+static void near(double value, double expected, double tolerance) {
+    cr_assert_lt(fabs(value - expected), tolerance, "%.12g is not %.12g", value, expected);
+}
+
+Test(estimate, entropy) {
+    near(qn_binary_entropy(0.5), 1, 1e-15);
+    near(qn_binary_entropy(0.11), 0.499915958164528, 1e-12);
+    near(qn_binary_entropy(1e-9), 3.134004789e-8, 1e-16);
+    cr_assert_eq(qn_binary_entropy(0), 0);
+    cr_assert_eq(qn_binary_entropy(1), 0);
+}
+
+/* 95 % two-sided intervals from the tables; no error in n: 1 - epsilon^(1/n). */
+Test(estimate, clopper_pearson) {
+    near(qn_qber_upper(100, 5, 0.025), 0.11283491, 1e-7);
+    near(qn_qber_upper(100, 10, 0.025), 0.17622260, 1e-7);
+    near(qn_qber_upper(10, 0, 0.025), 0.30849710, 1e-7);
+    near(qn_qber_upper(1000, 0, 1e-10), 1 - pow(1e-10, 1e-3), 1e-12);
+    cr_assert_eq(qn_qber_upper(0, 0, 0.1), 1);
+    cr_assert_eq(qn_qber_upper(10, 10, 0.1), 1);
+    /* Many trials: the normal approximation, z = 3.0902 for 0.001. */
+    near(qn_qber_upper(100000000, 2000000, 0.001), 0.02 + 3.0902 * sqrt(0.02 * 0.98 / 1e8), 1e-7);
+}
+
+Test(estimate, rest_of_a_sample) {
+    near(qn_qber_upper_rest(1000, 20, 1000, 1e-10), 0.02 + sqrt(2000.0 * 1001 * log(1e10) / 1e9), 1e-12);
+    cr_assert_eq(qn_qber_upper_rest(0, 0, 1000, 1e-10), 1);
+    cr_assert_eq(qn_qber_upper_rest(3, 1, 1000, 1e-10), 1);
+    cr_assert_lt(qn_qber_upper_rest(1000000, 20000, 1000000, 1e-10), 0.03);
+}
+
+Test(estimate, secret_length) {
+    struct qn_secret secret = {
+        .bits = 1000000, .error_upper = 0.03, .disclosed = 150000, .tag_bits = 128, .epsilon = 1e-10};
+    /* 1e6 (1 - h(.03)) - 150000 - 128 - 66.44 */
+    near((double)qn_secret_length(&secret), floor(1e6 * (1 - 0.194391857831576) - 150128 - 2 * log2(1e10)), 0.5);
+    secret.disclosed = 900000;
+    cr_assert_eq(qn_secret_length(&secret), 0);
+
+    /* One-way limit with ideal reconciliation: 1 = 2 h(e) at 11.0028 %. */
+    for (int i = 0; i < 2; i++) {
+        double e = i == 0 ? 0.1100 : 0.1101;
+        struct qn_secret limit = {.bits = 1000000000, .error_upper = e, .epsilon = 1e-10};
+        limit.disclosed = (uint64_t)(1e9 * qn_binary_entropy(e));
+        cr_assert_eq(qn_secret_length(&limit) > 0, i == 0);
+        cr_assert_lt(qn_secret_length(&limit), 1000000);
+    }
+
+    struct qn_secret tagged = {.bits = 1000000, .error_upper = 0.02, .epsilon = 0.5, .tagged = 0.5};
+    near((double)qn_secret_length(&tagged), 5e5 * (1 - 0.242292189082415) - 2, 1);
+    tagged.tagged = 1;
+    cr_assert_eq(qn_secret_length(&tagged), 0);
+    tagged.tagged = 0.97; /* All errors on 3 % of the bits. */
+    cr_assert_eq(qn_secret_length(&tagged), 0);
+    tagged.tagged = NAN;
+    cr_assert_eq(qn_secret_length(&tagged), 0);
+}
+
+Test(estimate, tagged_fraction) {
+    near(qn_tagged_fraction(0.1, 0.05), (1 - 1.1 * exp(-0.1)) / 0.05, 1e-12);
+    cr_assert_eq(qn_tagged_fraction(0.5, 1e-3), 1);
+    cr_assert_eq(qn_tagged_fraction(0, 1e-3), 0);
+    cr_assert_eq(qn_tagged_fraction(0.1, 0), 1);
+}
+
+/* ---- hash */
+
+/* Bit by bit: value times point modulo x^128 + x^7 + x^2 + x + 1. */
+static void slow_multiply(uint64_t value[2], const uint64_t point[2]) {
+    uint64_t product[2] = {0};
+    for (int i = 127; i >= 0; i--) {
+        uint64_t top = product[1] >> 63;
+        product[1] = product[1] << 1 | product[0] >> 63;
+        product[0] = product[0] << 1 ^ (top ? 0x87 : 0);
+        if (point[i / 64] >> (i % 64) & 1) {
+            product[0] ^= value[0];
+            product[1] ^= value[1];
+        }
+    }
+    memcpy(value, product, sizeof product);
+}
+
+Test(hash, is_the_polynomial_it_says) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 31, "hash", 0);
+    for (size_t len = 0; len < 700; len += 13) {
+        struct qn_bits key = random_bits(&rng, len);
+        uint64_t point[2] = {qn_rng_u64(&rng), qn_rng_u64(&rng)}, value[2] = {0};
+        for (size_t i = 0; i < len; i += 128) {
+            value[0] ^= qn_bits_word(&key, i);
+            value[1] ^= qn_bits_word(&key, i + 64);
+            slow_multiply(value, point);
+        }
+        value[0] ^= len;
+        slow_multiply(value, point);
+        uint8_t seed[16], tag[16], expected[16];
+        for (unsigned i = 0; i < 16; i++) {
+            seed[i] = (uint8_t)(point[i / 8] >> (8 * (i % 8)));
+            expected[i] = (uint8_t)(value[i / 8] >> (8 * (i % 8)));
+        }
+        qn_hash(seed, &key, tag);
+        cr_assert_eq(memcmp(tag, expected, sizeof tag), 0, "length %zu", len);
+        qn_bits_release(&key);
+    }
+}
+
+Test(hash, tells_keys_apart) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 32, "hash", 0);
+    struct qn_bits key = random_bits(&rng, 5000);
+    const uint8_t seed[16] = {1, 2, 3, 200};
+    uint8_t tag[16], other[16];
+    qn_hash(seed, &key, tag);
+    for (size_t i = 0; i < key.len; i++) {
+        qn_bits_flip(&key, i);
+        qn_hash(seed, &key, other);
+        cr_assert_neq(memcmp(tag, other, sizeof tag), 0, "bit %zu", i);
+        qn_bits_flip(&key, i);
+    }
+    cr_assert_eq(qn_bits_push(&key, false), 0); /* Same words, one more bit. */
+    qn_hash(seed, &key, other);
+    cr_assert_neq(memcmp(tag, other, sizeof tag), 0);
+    qn_bits_release(&key);
+}
+
+/* ---- amplification */
+
+static void check_against_definition(const struct qn_gf2 *gf2, struct qn_rng *rng, size_t n, size_t m) {
+    struct qn_bits key = random_bits(rng, n), out = {0};
+    uint8_t seed[32], nonce[crypto_stream_chacha20_NONCEBYTES] = {0};
+    for (size_t i = 0; i < sizeof seed; i++) seed[i] = (uint8_t)qn_rng_u64(rng);
+    uint8_t *d = malloc((n + m) / 8 + 1);
+    crypto_stream_chacha20(d, (n + m) / 8 + 1, nonce, seed);
+    cr_assert_eq(qn_amplify_with(gf2, &key, seed, m, &out), 0);
+    cr_assert_eq(out.len, m);
+    for (size_t j = 0; j < m; j++) {
+        unsigned sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            size_t at = j + n - i;
+            sum ^= qn_bits_get(&key, i) & (d[at / 8] >> (at % 8));
+        }
+        cr_assert_eq(qn_bits_get(&out, j), sum & 1, "%s: %zu to %zu, bit %zu", gf2->name, n, m, j);
+    }
+    free(d);
+    qn_bits_release(&key);
+    qn_bits_release(&out);
+}
+
+Test(amplify, is_the_toeplitz_product_bit_for_bit) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 41, "amplify", 0);
+    static const size_t lens[] = {1,   2,    63,   64,   65,   127,  128,  129,  511,
+                                  512, 1000, 2047, 2048, 2049, 4095, 4097, 6001, 8200};
+    for (size_t g = 0; qn_gf2_at(g) != NULL; g++)
+        for (size_t l = 0; l < sizeof lens / sizeof lens[0]; l++) {
+            check_against_definition(qn_gf2_at(g), &rng, lens[l], lens[l]);
+            for (int run = 0; run < 4; run++)
+                check_against_definition(qn_gf2_at(g), &rng, lens[l], 1 + qn_rng_below(&rng, lens[l]));
+        }
+}
+
+Test(amplify, is_the_same_with_all_instructions_at_full_size) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 42, "amplify", 0);
+    struct qn_bits key = random_bits(&rng, 300007), first = {0}, other = {0};
+    const uint8_t seed[32] = {5};
+    cr_assert_eq(qn_amplify_with(qn_gf2_at(0), &key, seed, 190001, &first), 0);
+    for (size_t g = 1; qn_gf2_at(g) != NULL; g++) {
+        cr_assert_eq(qn_amplify_with(qn_gf2_at(g), &key, seed, 190001, &other), 0);
+        cr_assert(qn_bits_equal(&first, &other), "%s", qn_gf2_at(g)->name);
+    }
+    cr_assert_eq(qn_amplify(&key, seed, 0, &other), 0);
+    cr_assert_eq(other.len, 0);
+    cr_assert_eq(qn_amplify(&key, seed, key.len + 1, &other), -QN_EINVAL);
+    qn_bits_release(&key);
+    qn_bits_release(&first);
+    qn_bits_release(&other);
+}
