@@ -78,7 +78,6 @@ struct qn_timer *qn_timers_pop(struct qn_timers *timers, uint64_t now_ns) {
 }
 
 void qn_timers_release(struct qn_timers *timers) {
-    for (size_t i = 0; i < timers->len; i++) timers->heap[i]->slot = 0;
     free(timers->heap);
     *timers = (struct qn_timers){0};
 }

@@ -28,6 +28,6 @@ void qn_timers_clear(struct qn_timers *timers, struct qn_timer *timer); /* No ha
 uint64_t qn_timers_next(const struct qn_timers *timers);                /* QN_NEVER if none. */
 /* Takes the first timer due at or before `now_ns` out of the heap; NULL if none. */
 struct qn_timer *qn_timers_pop(struct qn_timers *timers, uint64_t now_ns);
-void qn_timers_release(struct qn_timers *timers);
+void qn_timers_release(struct qn_timers *timers); /* Touches no timer: their owners may be gone. */
 
 #endif

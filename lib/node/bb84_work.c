@@ -39,7 +39,7 @@ static int cut_into_parts(struct bb84_data *data) {
         if (more == NULL) return -QN_ENOMEM;
         data->part_first = more;
         data->part_first[data->n_parts++] = at;
-        at += qn_sift_fit(data->positions, at, data->n_found - at);
+        at += qn_sift_fit(data->positions, at, data->n_found);
         data->part_first[data->n_parts] = at;
     } while (at < data->n_found);
     return 0;

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* BB84 from pulses to equal keys, and an eavesdropper caught at the predicted error rate. */
+#include <string.h>
+
+#include "network.h"
+
+static const char yaml[] =
+    "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source, source: single-photon, clock: 100MHz}\n"
+    "  bob: {role: detector, efficiency: 80%, dark_rate: 100Hz, gate_window: 1ns}\n"
+    "links:\n  qkd: {between: [laser, bob], length: 10km, loss: 0.2dB/km, misalignment: 1%}\n";
+
+static const Qnet__V1__KeyInfo *take_key(struct network *network, const char *node, ProtobufCBinaryData id) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__KeyTakeRequest take = QNET__V1__KEY_TAKE_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_KEY_TAKE;
+    request.key_take = &take;
+    take.key_id = id;
+    const Qnet__V1__ControlResponse *response = network_wait(network, network_ask(network, node, &request), 1);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_KEY, "%s has no such key", node);
+    return response->key;
+}
+
+static const Qnet__V1__Bb84Block *block_of(const struct network *network, uint64_t client) {
+    for (size_t i = 0; i < network->n_answers; i++)
+        if (network->answers[i].client == client && network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK)
+            return network->answers[i].response->bb84_block;
+    cr_assert_fail("no block");
+    return NULL;
+}
+
+Test(bb84, gives_equal_keys_at_both_ends_whoever_asks) {
+    for (int i = 0; i < 2; i++) {
+        struct network *network = network_new(yaml, 200 + (uint64_t)i, 20000, true);
+        uint64_t client = network_ask_bb84(network, i == 0 ? "laser" : "bob", i == 0 ? "bob" : "laser", 2, 0);
+        const Qnet__V1__ControlResponse *response = network_wait(network, client, 60);
+        cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
+                     response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
+        cr_assert_gt(response->bb84_summary->secret, 50000);
+        const Qnet__V1__Bb84Block *block = block_of(network, client);
+        double expected = response->bb84_summary->expected_qber, error = sqrt(expected * (1 - expected) / (double)block->sampled);
+        cr_assert(fabs(block->qber - expected) < 5 * error, "seed %d: QBER %.4f, expected %.4f", 200 + i, block->qber, expected);
+        cr_assert(block->efficiency > 1 && block->efficiency < 1.5, "f = %g", block->efficiency);
+        cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+        const Qnet__V1__KeyInfo *a = take_key(network, "laser", block->key_id), *b = take_key(network, "bob", block->key_id);
+        cr_assert_eq(a->material.len, block->secret / 8);
+        cr_assert_eq(a->material.len, b->material.len);
+        cr_assert_arr_eq(a->material.data, b->material.data, a->material.len);
+        network_free(network);
+    }
+}
+
+Test(bb84, an_eavesdropper_shows_as_predicted) {
+    static const double fractions[4] = {0, 0.1, 0.5, 1};
+    for (int i = 0; i < 4; i++) {
+        struct network *network = network_new(yaml, 210 + (uint64_t)i, 0, true);
+        network_fault(network, "laser", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_EVE, fractions[i]);
+        network_fault(network, "bob", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_EVE, fractions[i]);
+        uint64_t client = network_ask_bb84(network, "laser", "bob", 1, 0);
+        const Qnet__V1__ControlResponse *response = network_wait(network, client, 60);
+        const Qnet__V1__Bb84Block *block = block_of(network, client);
+        double expected = 0.01 + fractions[i] * (0.25 - 0.01 / 2), error = sqrt(expected * (1 - expected) / (double)block->sampled);
+        cr_assert(fabs(block->qber - expected) < 5 * error, "seed %d, f %g: QBER %.4f of %lu, expected %.4f", 210 + i, fractions[i], block->qber,
+                  (unsigned long)block->sampled, expected);
+        if (expected > 0.11) {
+            expect_error(response, "qber");
+            cr_assert_not_null(strstr(response->error->message, "QBER"));
+        } else {
+            cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY);
+        }
+        network_free(network);
+    }
+}
+
+Test(bb84, a_cut_fibre_stops_it_and_restoring_goes_on) {
+    struct network *network = network_new(yaml, 220, 0, true);
+    network_fault(network, "laser", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM, 0);
+    uint64_t client = network_ask_bb84(network, "laser", "bob", 1, 0);
+    cluster_run_until(network->cluster, cluster_now(network->cluster) + 5000000000);
+    cr_assert_eq(network->n_answers, 1, "an answer without photons");
+    network_fault(network, "laser", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_QUANTUM, 0);
+    cr_assert_eq(network_wait(network, client, 60)->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY);
+    network_fault(network, "laser", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM, 0);
+    client = network_ask_bb84(network, "laser", "bob", 1, 0);
+    expect_error(network_wait(network, client, 60), "peer_down");
+    network_free(network);
+}

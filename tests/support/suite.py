@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds every configuration, runs its tests, and counts: one line a failure, the total last.
+
+A configuration is a build folder with its own compiler and options. Meson runs the programs; what is counted are the test
+cases inside them, read from the JUnit file it writes."""
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+CONFIGURATIONS = [
+    # build folder, compiler, meson options, suites (None: all)
+    ("build", "gcc", ["--buildtype=release"], None),
+    ("build-clang", "clang", ["--buildtype=debug", "--optimization=0"], ["unit", "scenario"]),
+    ("build-asan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "scenario"]),
+]
+THREAD = ("build-tsan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit", "scenario"])
+
+
+def run(command, **options):
+    return subprocess.run(command, cwd=ROOT, **options)
+
+
+def build(folder, compiler, options):
+    if not os.path.exists(os.path.join(ROOT, folder, "build.ninja")):
+        done = run(["meson", "setup", folder, "-Dwerror=true", *options], env={**os.environ, "CC": compiler},
+                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            print(done.stdout)
+            return False
+    done = run(["ninja", "-C", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        print("\n".join(done.stdout.splitlines()[-60:]))
+    return done.returncode == 0
+
+
+def cases(folder):
+    """(name, outcome) of every test case of the last run."""
+    for suite in xml.parse(os.path.join(ROOT, folder, "meson-logs", "testlog.junit.xml")).getroot().iter("testsuite"):
+        for case in suite.iter("testcase"):
+            bad = [c for c in case if c.tag in ("failure", "error")]
+            skipped = case.find("skipped") is not None
+            yield f"{suite.get('name')}: {case.get('name')}", "failed" if bad else "skipped" if skipped else "passed", case
+
+
+def main():
+    arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
+    configurations = CONFIGURATIONS[:1] if "--quick" in sys.argv else list(CONFIGURATIONS)
+    if "--thread" in sys.argv:
+        configurations.append(THREAD)
+    total = {"passed": 0, "failed": 0, "skipped": 0}
+    for folder, compiler, options, suites in configurations:
+        started = time.monotonic()
+        print(f"== {folder}: {compiler} {' '.join(options)}", flush=True)
+        if not build(folder, compiler, options):
+            print(f"FAILED {folder}: does not build")
+            total["failed"] += 1
+            continue
+        built = time.monotonic()
+        command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs"]
+        for suite in suites or []:
+            command += ["--suite", suite]
+        command += [f"*{name}*" for name in arguments]
+        environment = {**os.environ, "QNETD_BUILD": os.path.join(ROOT, folder), "ASAN_OPTIONS": "detect_leaks=1",
+                       "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
+        junit = os.path.join(ROOT, folder, "meson-logs", "testlog.junit.xml")
+        if os.path.exists(junit):
+            os.remove(junit)
+        done = run(command, env=environment)
+        count = {"passed": 0, "failed": 0, "skipped": 0}
+        if os.path.exists(junit):
+            for name, outcome, case in cases(folder):
+                count[outcome] += 1
+                if outcome == "failed":
+                    print(f"FAILED {folder}: {name}")
+                if outcome == "skipped":
+                    print(f"SKIPPED {folder}: {name}: {(case.find('skipped').text or case.find('skipped').get('message') or '').strip()}")
+        if done.returncode != 0 and count["failed"] == 0:
+            print(f"FAILED {folder}: a test program ended badly; see above")
+            count["failed"] += 1
+        for outcome in total:
+            total[outcome] += count[outcome]
+        print(f"== {folder}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped; "
+              f"build {built - started:.0f} s, tests {time.monotonic() - built:.0f} s", flush=True)
+    print(f"{total['passed']} passed, {total['failed']} failed" + (f", {total['skipped']} skipped" if total["skipped"] else ""))
+    return 1 if total["failed"] else 0
+
+
+sys.exit(main())
