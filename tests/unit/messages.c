@@ -247,6 +247,7 @@ Test(messages, a_level_ends_within_the_one_above) {
     cr_assert_eq(qn_wire_check(type, (const uint8_t *)"\x0a\3\x08\1", 4, 100), -QN_EPROTOCOL);
     cr_assert_eq(qn_wire_check(type, (const uint8_t *)"\x0a\xff\xff\xff\x7f", 5, 100), -QN_EPROTOCOL);
     cr_assert_eq(qn_wire_check(type, (const uint8_t *)"\x0a\1\x08\1", 4, 100), -QN_EPROTOCOL);
+    cr_assert_eq(qn_wire_check(type, (const uint8_t *)"\xfa\7\3hi", 5, 100), -QN_EPROTOCOL);
 }
 
 Test(messages, fields_are_counted_across_levels) {
