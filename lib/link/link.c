@@ -113,10 +113,9 @@ static void plan_clicks(const struct qn_topology *topology, const struct qn_topo
     if (link->model == QN_MODEL_DOUBLE_CLICK) {
         herald = qn_double_click(eta_a, eta_b, link->visibility, dark);
     } else {
-        /* The end with the better arm is dimmed until both photons are equally likely to be the one that clicked. */
-        double alpha_a = eta_a > eta_b ? link->alpha * eta_b / eta_a : link->alpha;
-        double alpha_b = eta_b > eta_a ? link->alpha * eta_a / eta_b : link->alpha;
-        herald = qn_single_click(alpha_a, alpha_b, eta_a, eta_b, link->visibility, dark, 0);
+        /* The arm of b is never the worse: b is dimmed until both photons are equally likely to be the one that clicked. */
+        double alpha_b = eta_b > 0 ? link->alpha * eta_a / eta_b : link->alpha;
+        herald = qn_single_click(link->alpha, alpha_b, eta_a, eta_b, link->visibility, dark, 0);
     }
     plan_herald(&herald, plan);
 }

@@ -345,6 +345,62 @@ Test(bell, closed_forms_match_the_figures) {
     values_check("bell", CASES(cases), 45);
 }
 
+static const double skewed_p[4] = {0.7, 0.05, 0.1, 0.15}, skewed_q[4] = {0.62, 0.21, 0.14, 0.03};
+static const double z_axis[3] = {0, 0, 1};
+
+/* The circuit of Deutsch et al. on two uneven pairs; the spent one is measured equal, or not. */
+static double distil_circuit(bool is_equal, double ret_p[4]) {
+    static const double forth[4] = {1, 0, 0, M_PI_2}, back[4] = {1, 0, 0, -M_PI_2};
+    struct qn_state *state = pair_new(skewed_p);
+    cr_assert_eq(qn_state_merge(&state, pair_new(skewed_q), NULL), 0);
+    for (size_t qubit = 0; qubit < 4; qubit++) cr_assert_eq(qn_state_gate(state, QN_GATE_ROT, &qubit, qubit % 2 == 0 ? forth : back), 0);
+    for (size_t side = 0; side < 2; side++) cr_assert_eq(qn_state_gate(state, QN_GATE_CNOT, (const size_t[2]){side, 2 + side}, NULL), 0);
+    cr_assert_eq(qn_state_measure(state, 2, z_axis, 0), 0);
+    double equal = qn_state_probability(state, 3, z_axis);
+    cr_assert_eq(qn_state_measure(state, 3, z_axis, is_equal ? 0 : 0.999999), is_equal ? 0 : 1);
+    weights_of(state, ret_p);
+    qn_state_free(state);
+    return is_equal ? equal : 1 - equal;
+}
+
+Test(bell, distillation_is_what_the_circuit_does) {
+    double equal[4], unequal[4], out[4];
+    double success = distil_circuit(true, equal), failure = distil_circuit(false, unequal);
+    same("dejmps", "success", qn_dejmps(skewed_p, skewed_q, out), success);
+    for (int i = 0; i < 4; i++) same("dejmps", "weight", out[i], equal[i]);
+    double right = 0.9 * 0.9 + 0.1 * 0.1, accepted = right * success + (1 - right) * failure;
+    same("dejmps", "accepted", qn_dejmps_noisy(skewed_p, skewed_q, 0.1, out), accepted);
+    for (int i = 0; i < 4; i++)
+        same("dejmps", "accepted weight", out[i], (right * success * equal[i] + (1 - right) * failure * unequal[i]) / accepted);
+}
+
+Test(bell, fusion_is_what_the_circuit_does) {
+    struct qn_state *state = pair_new(skewed_p);
+    cr_assert_eq(qn_state_merge(&state, pair_new(skewed_q), NULL), 0);
+    cr_assert_eq(qn_state_gate(state, QN_GATE_CNOT, (const size_t[2]){1, 2}, NULL), 0);
+    cr_assert_eq(qn_state_measure(state, 2, z_axis, 0), 0);
+    qn_state_remove(state, 2, NULL);
+    size_t len;
+    const double *t = qn_state_data(state, &len);
+    cr_assert_eq(len, 64);
+    enum { X = 1, Y = 2, Z = 3 };
+    double stabilisers = t[0] + t[16 * X + 4 * X + X] - t[16 * X + 4 * Y + Y] - t[16 * Y + 4 * X + Y] - t[16 * Y + 4 * Y + X] +
+                         t[16 * Z + 4 * Z] + t[4 * Z + Z] + t[16 * Z + Z];
+    same("fusion", "fidelity", qn_ghz_fused(skewed_p, skewed_q), stabilisers / 8);
+    qn_state_free(state);
+}
+
+/* Coding is a Pauli, so an error of X or Z misleads about one of two bits, and of Y about both. */
+Test(bell, superdense_counts_bits) {
+    static const double wrong[4] = {0, 0.5, 1, 0.5};
+    for (int error = 0; error < 4; error++) {
+        double p[4] = {0};
+        p[error] = 1;
+        same("superdense", "bit error", qn_superdense_bit_error(p), wrong[error]);
+        same("superdense", "information", qn_superdense_information(p), 2);
+    }
+}
+
 /* ---- wait ---- */
 
 static uint64_t largest_of(unsigned n, double p, struct qn_rng *rng) {
