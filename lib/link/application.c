@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Teleportation through a Bell-diagonal pair: Bowen and Bose, PRL 87, 267901 (2001). Superdense coding: Hiroshima, J. Phys. A
- * 34, 6907 (2001). Key: Shor and Preskill, PRL 85, 441 (2000); six-state: Lo, Quantum Inf. Comput. 1, 81 (2001);
- * device-independent: Acin et al., PRL 98, 230501 (2007). */
+/* Teleportation through a Bell-diagonal pair: Bowen and Bose, PRL 87, 267901 (2001). Superdense coding: Hiroshima, J.
+ * Phys. A 34, 6907 (2001). Key: Shor and Preskill, PRL 85, 441 (2000); six-state: Lo, Quantum Inf. Comput. 1, 81
+ * (2001); device-independent: Acin et al., PRL 98, 230501 (2007). */
 #include "link/application.h"
 
 #include <math.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Werner: Phys. Rev. A 40, 4277 (1989). Swapping: Briegel, Duer, Cirac and Zoller, PRL 81, 5932 (1998), and with noise Duer
- * et al., PRA 59, 169 (1999). BBPSSW: Bennett et al., PRL 76, 722 (1996). DEJMPS: Deutsch et al., PRL 77, 2818 (1996).
- * Teleportation: Horodecki, Horodecki and Horodecki, PRA 60, 1888 (1999). CHSH: Horodecki, Horodecki and Horodecki, Phys.
- * Lett. A 200, 340 (1995). Waiting: Bernardes, Praxmeyer and van Loock, PRA 83, 012323 (2011); cut-off: Collins et al., PRL
- * 98, 060502 (2007). */
+/* Werner: Phys. Rev. A 40, 4277 (1989). Swapping: Briegel, Duer, Cirac and Zoller, PRL 81, 5932 (1998), and with noise
+ * Duer et al., PRA 59, 169 (1999). BBPSSW: Bennett et al., PRL 76, 722 (1996). DEJMPS: Deutsch et al., PRL 77, 2818
+ * (1996). Teleportation: Horodecki, Horodecki and Horodecki, PRA 60, 1888 (1999). CHSH: Horodecki, Horodecki and
+ * Horodecki, Phys. Lett. A 200, 340 (1995). Waiting: Bernardes, Praxmeyer and van Loock, PRA 83, 012323 (2011);
+ * cut-off: Collins et al., PRL 98, 060502 (2007). */
 #include "link/bell.h"
 
 #include <assert.h>
@@ -33,7 +33,8 @@ double qn_bell_entropy(const double p[4]) {
     return sum;
 }
 
-/* The errors of both pairs multiply as Pauli matrices do, and in the order I, X, Y, Z that product is XOR of the indices. */
+/* The errors of both pairs multiply as Pauli matrices do, and in the order I, X, Y, Z that product is XOR of the
+ * indices. */
 void qn_bell_swap(const double p[4], const double q[4], double ret[4]) {
     double r[4] = {0};
     for (int i = 0; i < 4; i++)
@@ -62,11 +63,13 @@ double qn_bbpssw(double fidelity, double *ret_probability) {
 double qn_dejmps(const double p[4], const double q[4], double ret[4]) { return qn_dejmps_noisy(p, q, 0, ret); }
 
 double qn_dejmps_noisy(const double p[4], const double q[4], double readout, double ret[4]) {
-    /* The two true outcomes are equal if both pairs are of {I, Y} or both of {X, Z}. Reading errors on both sides leave the
-     * comparison right with this weight; the kept pair is as the true outcomes say. */
+    /* The two true outcomes are equal if both pairs are of {I, Y} or both of {X, Z}. Reading errors on both sides leave
+     * the comparison right with this weight; the kept pair is as the true outcomes say. */
     double right = (1 - readout) * (1 - readout) + readout * readout, wrong = 1 - right;
-    double equal[4] = {p[0] * q[0] + p[2] * q[2], p[1] * q[1] + p[3] * q[3], p[1] * q[3] + p[3] * q[1], p[0] * q[2] + p[2] * q[0]};
-    double unequal[4] = {p[0] * q[1] + p[2] * q[3], p[1] * q[0] + p[3] * q[2], p[1] * q[2] + p[3] * q[0], p[0] * q[3] + p[2] * q[1]};
+    double equal[4] = {p[0] * q[0] + p[2] * q[2], p[1] * q[1] + p[3] * q[3], p[1] * q[3] + p[3] * q[1],
+                       p[0] * q[2] + p[2] * q[0]};
+    double unequal[4] = {p[0] * q[1] + p[2] * q[3], p[1] * q[0] + p[3] * q[2], p[1] * q[2] + p[3] * q[0],
+                         p[0] * q[3] + p[2] * q[1]};
     double r[4], sum = 0;
     for (int i = 0; i < 4; i++) {
         r[i] = right * equal[i] + wrong * unequal[i];
@@ -103,7 +106,8 @@ static void decay(double t_s, double t1_s, double t2_s, double *ret_e1, double *
     *ret_e2 = t2_s > 0 ? exp(-t_s / t2_s) : sqrt(*ret_e1);
 }
 
-void qn_memory_fidelity(double t_s, double t1_s, double t2_s, double *ret_phi_both, double *ret_psi_both, double *ret_phi_one) {
+void qn_memory_fidelity(double t_s, double t1_s, double t2_s, double *ret_phi_both, double *ret_psi_both,
+                        double *ret_phi_one) {
     double e1, e2;
     decay(t_s, t1_s, t2_s, &e1, &e2);
     double g = 1 - e1;
@@ -120,9 +124,9 @@ void qn_memory_twirl(double t_s, double t1_s, double t2_s, double ret_p[4]) {
     ret_p[0] = 1 - ret_p[1] - ret_p[2] - ret_p[3];
 }
 
-/* Sum over k of P(largest > k). For small p a geometric wait is an exponential one rounded up, and the sum is the integral
- * (harmonic number over rate) plus one half; the next term of Euler and Maclaurin is below rate^3 / 100 (n > 1). The
- * alternating sum of the textbooks cancels too much for many links. */
+/* Sum over k of P(largest > k). For small p a geometric wait is an exponential one rounded up, and the sum is the
+ * integral (harmonic number over rate) plus one half; the next term of Euler and Maclaurin is below rate^3 / 100 (n >
+ * 1). The alternating sum of the textbooks cancels too much for many links. */
 double qn_wait_max_geometric(unsigned n, double p) {
     assert(p > 0 && p <= 1);
     if (n <= 1) return n / p;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dead time: renewal theory, Mueller, Nucl. Instrum. Methods 112, 47 (1973). Afterpulses: the stationary state of the Markov
- * chain in which a click repeats itself in the next gate; on the effect, Zhang, Itzler, Zbinden and Pan, Light Sci. Appl. 4,
- * e286 (2015). */
+/* Dead time: renewal theory, Mueller, Nucl. Instrum. Methods 112, 47 (1973). Afterpulses: the stationary state of the
+ * Markov chain in which a click repeats itself in the next gate; on the effect, Zhang, Itzler, Zbinden and Pan, Light
+ * Sci. Appl. 4, e286 (2015). */
 #include "link/detector.h"
 
 #include <math.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Single click: Cabrillo, Cirac, Garcia-Fernandez and Zoller, PRA 59, 1025 (1999); demonstrated by Humphreys et al., Nature
- * 558, 268 (2018). Double click: Barrett and Kok, PRA 71, 060310 (2005). Both are extended here to unequal arms, threshold
- * detectors with dark counts and partial distinguishability: exact in the photon number, a herald being exactly one click
- * in each window. Placements: Jones, Kim, Rakher, Kwiat and Ladd, New J. Phys. 18, 083015 (2016). */
+/* Single click: Cabrillo, Cirac, Garcia-Fernandez and Zoller, PRA 59, 1025 (1999); demonstrated by Humphreys et al.,
+ * Nature 558, 268 (2018). Double click: Barrett and Kok, PRA 71, 060310 (2005). Both are extended here to unequal arms,
+ * threshold detectors with dark counts and partial distinguishability: exact in the photon number, a herald being
+ * exactly one click in each window. Placements: Jones, Kim, Rakher, Kwiat and Ladd, New J. Phys. 18, 083015 (2016). */
 #include "link/link.h"
 
 #include <assert.h>
@@ -18,9 +18,9 @@ double qn_fibre_transmittance(double length_km, double loss_db_km, double insert
 
 /* Chances of exactly one click in a window, by what was sent. */
 struct window {
-    double none;       /* No photon: one dark count. */
+    double none; /* No photon: one dark count. */
     double one_a, one_b;
-    double both;       /* Photons from a and b, which bunch as far as they are indistinguishable. */
+    double both; /* Photons from a and b, which bunch as far as they are indistinguishable. */
 };
 
 static struct window window_of(double eta_a, double eta_b, double visibility, double dark) {
@@ -44,10 +44,12 @@ static struct qn_herald herald_of(const double rho[4], double coherence) {
     return herald;
 }
 
-struct qn_herald qn_single_click(double alpha_a, double alpha_b, double eta_a, double eta_b, double visibility, double dark, double phase_sigma) {
+struct qn_herald qn_single_click(double alpha_a, double alpha_b, double eta_a, double eta_b, double visibility,
+                                 double dark, double phase_sigma) {
     struct window w = window_of(eta_a, eta_b, visibility, dark);
     double dim_a = 1 - alpha_a, dim_b = 1 - alpha_b;
-    double rho[4] = {dim_a * dim_b * w.none, dim_a * alpha_b * w.one_b, alpha_a * dim_b * w.one_a, alpha_a * alpha_b * w.both};
+    double rho[4] = {dim_a * dim_b * w.none, dim_a * alpha_b * w.one_b, alpha_a * dim_b * w.one_a,
+                     alpha_a * alpha_b * w.both};
     /* Only a photon that did arrive, and no dark count with it, leaves its origin unknown. */
     double coherence = sqrt(alpha_a * dim_a * alpha_b * dim_b * eta_a * eta_b * visibility) * (1 - dark);
     return herald_of(rho, coherence * exp(-phase_sigma * phase_sigma / 2));
@@ -55,7 +57,7 @@ struct qn_herald qn_single_click(double alpha_a, double alpha_b, double eta_a, d
 
 struct qn_herald qn_double_click(double eta_a, double eta_b, double visibility, double dark) {
     struct window w = window_of(eta_a, eta_b, visibility, dark);
-    /* Each memory is in either state with chance 1/2 and emits in one of the two windows: in different ones, or the same. */
+    /* Each memory is in either state with chance 1/2, and emits in the first window or the second accordingly. */
     double differ = w.one_a * w.one_b / 4, same = w.both * w.none / 4, quiet = 1 - dark;
     return herald_of((const double[4]){same, differ, differ, same}, eta_a * eta_b * visibility * quiet * quiet / 4);
 }
@@ -103,7 +105,8 @@ static double arm_transmittance(const struct qn_topo_link *link, double share) {
     return fibre * link->emission_efficiency;
 }
 
-static void plan_clicks(const struct qn_topology *topology, const struct qn_topo_link *link, double eta_a, double eta_b, struct qn_link_plan *plan) {
+static void plan_clicks(const struct qn_topology *topology, const struct qn_topo_link *link, double eta_a, double eta_b,
+                        struct qn_link_plan *plan) {
     bool is_between = link->placement == QN_PLACE_MIDPOINT && link->via != QN_NO_NODE;
     const struct qn_topo_node *analyser = &topology->nodes[is_between ? link->via : link->b];
     double dark = qn_dark_probability(analyser->dark_rate_hz, analyser->gate_window_s);
@@ -113,7 +116,7 @@ static void plan_clicks(const struct qn_topology *topology, const struct qn_topo
     if (link->model == QN_MODEL_DOUBLE_CLICK) {
         herald = qn_double_click(eta_a, eta_b, link->visibility, dark);
     } else {
-        /* The arm of b is never the worse: b is dimmed until both photons are equally likely to be the one that clicked. */
+        /* The arm of b is never the worse: b is dimmed until either photon is as likely to be the one that clicked. */
         double alpha_b = eta_b > 0 ? link->alpha * eta_a / eta_b : link->alpha;
         herald = qn_single_click(link->alpha, alpha_b, eta_a, eta_b, link->visibility, dark, 0);
     }
@@ -127,9 +130,12 @@ int qn_link_plan(const struct qn_topology *topology, const struct qn_topo_link *
     double eta_a = arm_transmittance(link, share_a), eta_b = arm_transmittance(link, share_b);
     struct qn_link_plan plan = {0};
 
-    if (link->placement == QN_PLACE_SOURCE) plan_werner(link->fidelity, link->probability * eta_a * eta_b, &plan);
-    else if (link->model == QN_MODEL_IDEAL) plan_werner(link->fidelity, link->probability, &plan);
-    else plan_clicks(topology, link, eta_a, eta_b, &plan);
+    if (link->placement == QN_PLACE_SOURCE)
+        plan_werner(link->fidelity, link->probability * eta_a * eta_b, &plan);
+    else if (link->model == QN_MODEL_IDEAL)
+        plan_werner(link->fidelity, link->probability, &plan);
+    else
+        plan_clicks(topology, link, eta_a, eta_b, &plan);
     if (!(plan.probability > 0)) return -QN_EUNSUPPORTED;
     plan.goodness = plan.fidelity;
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* BB84 with two threshold detectors: Bennett and Brassard, Proc. IEEE Int. Conf. Computers, Systems and Signal Processing,
- * Bangalore, 175 (1984); channel as in Ma, Qi, Zhao and Lo, PRA 72, 012326 (2005), but exact in the coincidences of two
- * detectors. Double clicks give a random bit: Luetkenhaus, PRA 61, 052304 (2000).
+/* BB84 with two threshold detectors: Bennett and Brassard, Proc. IEEE Int. Conf. Computers, Systems and Signal
+ * Processing, Bangalore, 175 (1984); channel as in Ma, Qi, Zhao and Lo, PRA 72, 012326 (2005), but exact in the
+ * coincidences of two detectors. Double clicks give a random bit: Luetkenhaus, PRA 61, 052304 (2000).
  *
- * What makes clicks cheap: the chance of a click is the same for every bit and basis, sent or chosen by the detector, since
- * these only divide the light (or the photon) between two equal detectors. So clicks come at geometric gaps, and bit and
- * basis are looked up after. Eve measures and sends on, from beside the source, pulses of the same strength: she changes no
- * rate either, and whether a pulse that clicked was hers is independent of the click. */
+ * What makes clicks cheap: the chance of a click is the same for every bit and basis, sent or chosen by the detector,
+ * since these only divide the light (or the photon) between two equal detectors. So clicks come at geometric gaps, and
+ * bit and basis are looked up after. Eve measures and sends on, from beside the source, pulses of the same strength:
+ * she changes no rate either, and whether a pulse that clicked was hers is independent of the click. */
 #include "link/pulse.h"
 
 #include <assert.h>
@@ -42,7 +42,8 @@ struct qn_pulse qn_pulse_at(const uint8_t key[32], uint64_t index) {
     return pulse;
 }
 
-void qn_pulse_channel_from(const struct qn_topology *topology, const struct qn_topo_link *link, double eve, struct qn_pulse_channel *ret) {
+void qn_pulse_channel_from(const struct qn_topology *topology, const struct qn_topo_link *link, double eve,
+                           struct qn_pulse_channel *ret) {
     const struct qn_topo_node *source = &topology->nodes[link->a], *detector = &topology->nodes[link->b];
     double fibre = qn_fibre_transmittance(link->length_km, link->loss_db_km, link->insertion_loss_db);
     *ret = (struct qn_pulse_channel){
@@ -107,7 +108,8 @@ static struct qn_pulse stream_at(struct stream *stream, uint64_t index) {
 }
 
 /* What the detector reads of a pulse that made it click. */
-static struct qn_click click_draw(uint64_t position, struct qn_pulse pulse, double eve, double qber, struct qn_rng *rng) {
+static struct qn_click click_draw(uint64_t position, struct qn_pulse pulse, double eve, double qber,
+                                  struct qn_rng *rng) {
     uint64_t coins = qn_rng_u64(rng) >> 60; /* Detector's basis; its bit by chance; Eve's basis; her bit by chance. */
     struct qn_click click = {.position = position, .basis = coins & 1, .bit = coins >> 1 & 1};
     if (eve > 0 && qn_rng_double(rng) < eve) {
@@ -127,7 +129,8 @@ size_t qn_pulse_detect(const struct qn_pulse_channel *channel, const uint8_t key
     size_t count = 0;
     while (count < max && from < pulses) {
         double gap = floor(qn_rng_exponential(rng) * mean_gap); /* Pulses without a click. */
-        if (!(gap < (double)(pulses - from))) from = pulses;
+        if (!(gap < (double)(pulses - from)))
+            from = pulses;
         else {
             from += (uint64_t)gap;
             clicks[count++] = click_draw(from, stream_at(&stream, from), channel->eve, qber, rng);

@@ -35,7 +35,8 @@ void qn_wcp_decoy_bounds(double signal, double signal_gain, double decoy, double
     *ret_qber = (decoy_qber * decoy_gain * exp(decoy) - vacuum_yield / 2) / (yield * decoy);
 }
 
-double qn_wcp_key_rate(double mean, double gain, double qber, double single_yield, double single_qber, double inefficiency) {
+double qn_wcp_key_rate(double mean, double gain, double qber, double single_yield, double single_qber,
+                       double inefficiency) {
     double single_gain = single_yield * mean * exp(-mean);
     return (single_gain * (1 - entropy_of_bit(single_qber)) - gain * inefficiency * entropy_of_bit(qber)) / 2;
 }
@@ -49,8 +50,10 @@ double qn_wcp_best_mean(double misalignment, double inefficiency) {
     double h = entropy_of_bit(misalignment), target = inefficiency * h / (1 - h), low = 0, high = 1;
     for (int i = 0; i < 60; i++) { /* (1 - mean) e^-mean falls from 1 to 0. */
         double middle = (low + high) / 2;
-        if ((1 - middle) * exp(-middle) > target) low = middle;
-        else high = middle;
+        if ((1 - middle) * exp(-middle) > target)
+            low = middle;
+        else
+            high = middle;
     }
     return low;
 }

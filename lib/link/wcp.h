@@ -2,30 +2,33 @@
 #ifndef QN_LINK_WCP_H
 #define QN_LINK_WCP_H
 
-/* Weak coherent pulses and decoy states, asymptotic: the closed forms of the literature, with which its figures are drawn.
- * They take the two detectors as one with twice the dark counts; qn_pulse_gain has the exact forms. Ma, Qi, Zhao and Lo,
- * PRA 72, 012326 (2005); equations are numbered as there. */
+/* Weak coherent pulses and decoy states, asymptotic: the closed forms of the literature, with which its figures are
+ * drawn. They take the two detectors as one with twice the dark counts; qn_pulse_gain has the exact forms. Ma, Qi, Zhao
+ * and Lo, PRA 72, 012326 (2005); equations are numbered as there. */
 struct qn_wcp {
-    double transmittance;  /* Fibre x receiver x detector. */
-    double vacuum_yield;   /* Y0: chance of a click without light, both detectors. */
+    double transmittance; /* Fibre x receiver x detector. */
+    double vacuum_yield;  /* Y0: chance of a click without light, both detectors. */
     double misalignment;
 };
 
-double qn_wcp_photons(double mean, unsigned n);                       /* Chance of n photons in a pulse. */
+double qn_wcp_photons(double mean, unsigned n); /* Chance of n photons in a pulse. */
 double qn_wcp_gain(const struct qn_wcp *channel, double mean);
 double qn_wcp_qber(const struct qn_wcp *channel, double mean);
-double qn_wcp_single_yield(const struct qn_wcp *channel);             /* Y1, of pulses with one photon. */
-double qn_wcp_single_qber(const struct qn_wcp *channel);              /* e1 */
+double qn_wcp_single_yield(const struct qn_wcp *channel); /* Y1, of pulses with one photon. */
+double qn_wcp_single_qber(const struct qn_wcp *channel);  /* e1 */
 
-/* From gain and error rate at two intensities, signal > decoy, and an exactly known Y0: a lower bound of Y1 (eq. 34) and an
- * upper bound of e1 (eq. 37). */
+/* From gain and error rate at two intensities, signal > decoy, and an exactly known Y0: a lower bound of Y1 (eq. 34)
+ * and an upper bound of e1 (eq. 37). */
 void qn_wcp_decoy_bounds(double signal, double signal_gain, double decoy, double decoy_gain, double decoy_qber,
                          double vacuum_yield, double *ret_yield, double *ret_qber);
 
-/* Secret bits a pulse (eq. 1), half of the clicks being sifted away; negative if there are none. `inefficiency` is that of
- * error correction, 1 at Shannon's limit. The second takes Y1 and e1 as the channel has them: infinitely many decoys. */
-double qn_wcp_key_rate(double mean, double gain, double qber, double single_yield, double single_qber, double inefficiency);
+/* Secret bits a pulse (eq. 1), half of the clicks being sifted away; negative if there are none. `inefficiency` is that
+ * of error correction, 1 at Shannon's limit. The second takes Y1 and e1 as the channel has them: infinitely many
+ * decoys. */
+double qn_wcp_key_rate(double mean, double gain, double qber, double single_yield, double single_qber,
+                       double inefficiency);
 double qn_wcp_key_rate_limit(const struct qn_wcp *channel, double mean, double inefficiency);
-double qn_wcp_best_mean(double misalignment, double inefficiency);    /* The best without dark counts, over a long fibre. */
+/* The mean that gives most without dark counts, over a long fibre. */
+double qn_wcp_best_mean(double misalignment, double inefficiency);
 
 #endif

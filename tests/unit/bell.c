@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The closed forms against the figures of data/check-values.json; those that describe something easily done are compared with
- * samples of it as well, at five standard deviations, or with the exact simulator. */
+/* The closed forms against the figures of data/check-values.json; those that describe something easily done are
+ * compared with samples of it as well, at five standard deviations, or with the exact simulator. */
 #include "values.h"
 
 #include "base/rng.h"
@@ -42,8 +42,10 @@ static void tally_expect(const struct value *value, const char *what, const stru
 static double root_of(double (*f)(double), double low, double high) { /* f falls through 0. */
     for (int i = 0; i < 60; i++) {
         double middle = (low + high) / 2;
-        if (f(middle) > 0) low = middle;
-        else high = middle;
+        if (f(middle) > 0)
+            low = middle;
+        else
+            high = middle;
     }
     return low;
 }
@@ -90,7 +92,8 @@ static void swap_diagonal(struct value *value) {
     qn_bell_swap(a, b, out);
     expect_array(value, "out_IXYZ", out, 4);
     struct qn_state *state;
-    cr_assert_eq(qn_state_swap_kernel(pair_new(a), 1, pair_new(b), 0, 0, &state), 0); /* Outcome 0: nothing to correct. */
+    cr_assert_eq(qn_state_swap_kernel(pair_new(a), 1, pair_new(b), 0, 0, &state),
+                 0); /* Outcome 0: nothing to correct. */
     weights_of(state, simulated);
     qn_state_free(state);
     for (int i = 0; i < 4; i++) same(value->name, "simulated", simulated[i], out[i]);
@@ -247,7 +250,9 @@ static double six_state_margin(double q) {
     qn_bell_werner(1 - 1.5 * q, p);
     return qn_key_fraction_six_state(p);
 }
-static double device_independent_margin(double q) { return qn_key_fraction_device_independent(q, 2 * M_SQRT2 * (1 - 2 * q)); }
+static double device_independent_margin(double q) {
+    return qn_key_fraction_device_independent(q, 2 * M_SQRT2 * (1 - 2 * q));
+}
 
 static void key_thresholds(struct value *value) {
     double q = root_of(bb84_margin, 0, 0.5);
@@ -307,7 +312,8 @@ static void ghz_mermin(struct value *value) {
     cr_assert_eq(qn_state_gate(state, QN_GATE_CNOT, (const size_t[2]){0, 2}, NULL), 0);
     const double *t = qn_state_data(state, &len);
     enum { X = 1, Y = 2 };
-    double xxx = t[16 * X + 4 * X + X], xyy = t[16 * X + 4 * Y + Y], yxy = t[16 * Y + 4 * X + Y], yyx = t[16 * Y + 4 * Y + X];
+    double xxx = t[16 * X + 4 * X + X], xyy = t[16 * X + 4 * Y + Y], yxy = t[16 * Y + 4 * X + Y],
+           yyx = t[16 * Y + 4 * Y + X];
     expect(value, "XXX", xxx);
     expect(value, "XYY", xyy);
     expect(value, "YXY", yxy);
@@ -333,13 +339,28 @@ static void depolarised_gate(struct value *value) {
 
 Test(bell, closed_forms_match_the_figures) {
     static const struct value_case cases[] = {
-        {"swap_chain_werner_", swap_chain}, {"swap_imperfect_bsm", swap_imperfect}, {"swap_bell_diagonal", swap_diagonal},
-        {"dejmps_iter_", distil_rounds}, {"bbpssw_iter_", distil_rounds}, {"dejmps_readout_error", dejmps_readout},
-        {"dejmps_unequal", dejmps_unequal}, {"memory_T1T2_pauli_twirl", memory_twirl}, {"memory_T1T2_", memory_decay},
-        {"teleport_werner_", teleport_werner}, {"teleport_bell_diagonal", teleport_diagonal}, {"chsh_werner_", chsh_werner},
-        {"chsh_threshold", chsh_threshold}, {"chsh_bd_max", chsh_diagonal}, {"bbm92_qber_", bbm92},
-        {"qber_bell_diagonal", qber_diagonal}, {"qkd_thresholds", key_thresholds}, {"e91_fractions", e91},
-        {"superdense_", superdense}, {"ghz3_mermin", ghz_mermin}, {"ghz3_fusion_", ghz_fused}, {"ghz", ghz_teleported},
+        {"swap_chain_werner_", swap_chain},
+        {"swap_imperfect_bsm", swap_imperfect},
+        {"swap_bell_diagonal", swap_diagonal},
+        {"dejmps_iter_", distil_rounds},
+        {"bbpssw_iter_", distil_rounds},
+        {"dejmps_readout_error", dejmps_readout},
+        {"dejmps_unequal", dejmps_unequal},
+        {"memory_T1T2_pauli_twirl", memory_twirl},
+        {"memory_T1T2_", memory_decay},
+        {"teleport_werner_", teleport_werner},
+        {"teleport_bell_diagonal", teleport_diagonal},
+        {"chsh_werner_", chsh_werner},
+        {"chsh_threshold", chsh_threshold},
+        {"chsh_bd_max", chsh_diagonal},
+        {"bbm92_qber_", bbm92},
+        {"qber_bell_diagonal", qber_diagonal},
+        {"qkd_thresholds", key_thresholds},
+        {"e91_fractions", e91},
+        {"superdense_", superdense},
+        {"ghz3_mermin", ghz_mermin},
+        {"ghz3_fusion_", ghz_fused},
+        {"ghz", ghz_teleported},
         {"depolarising_gate_1q", depolarised_gate},
     };
     values_check("bell", CASES(cases), 45);
@@ -353,8 +374,10 @@ static double distil_circuit(bool is_equal, double ret_p[4]) {
     static const double forth[4] = {1, 0, 0, M_PI_2}, back[4] = {1, 0, 0, -M_PI_2};
     struct qn_state *state = pair_new(skewed_p);
     cr_assert_eq(qn_state_merge(&state, pair_new(skewed_q), NULL), 0);
-    for (size_t qubit = 0; qubit < 4; qubit++) cr_assert_eq(qn_state_gate(state, QN_GATE_ROT, &qubit, qubit % 2 == 0 ? forth : back), 0);
-    for (size_t side = 0; side < 2; side++) cr_assert_eq(qn_state_gate(state, QN_GATE_CNOT, (const size_t[2]){side, 2 + side}, NULL), 0);
+    for (size_t qubit = 0; qubit < 4; qubit++)
+        cr_assert_eq(qn_state_gate(state, QN_GATE_ROT, &qubit, qubit % 2 == 0 ? forth : back), 0);
+    for (size_t side = 0; side < 2; side++)
+        cr_assert_eq(qn_state_gate(state, QN_GATE_CNOT, (const size_t[2]){side, 2 + side}, NULL), 0);
     cr_assert_eq(qn_state_measure(state, 2, z_axis, 0), 0);
     double equal = qn_state_probability(state, 3, z_axis);
     cr_assert_eq(qn_state_measure(state, 3, z_axis, is_equal ? 0 : 0.999999), is_equal ? 0 : 1);
@@ -371,7 +394,8 @@ Test(bell, distillation_is_what_the_circuit_does) {
     double right = 0.9 * 0.9 + 0.1 * 0.1, accepted = right * success + (1 - right) * failure;
     same("dejmps", "accepted", qn_dejmps_noisy(skewed_p, skewed_q, 0.1, out), accepted);
     for (int i = 0; i < 4; i++)
-        same("dejmps", "accepted weight", out[i], (right * success * equal[i] + (1 - right) * failure * unequal[i]) / accepted);
+        same("dejmps", "accepted weight", out[i],
+             (right * success * equal[i] + (1 - right) * failure * unequal[i]) / accepted);
 }
 
 Test(bell, fusion_is_what_the_circuit_does) {
@@ -384,8 +408,8 @@ Test(bell, fusion_is_what_the_circuit_does) {
     const double *t = qn_state_data(state, &len);
     cr_assert_eq(len, 64);
     enum { X = 1, Y = 2, Z = 3 };
-    double stabilisers = t[0] + t[16 * X + 4 * X + X] - t[16 * X + 4 * Y + Y] - t[16 * Y + 4 * X + Y] - t[16 * Y + 4 * Y + X] +
-                         t[16 * Z + 4 * Z] + t[4 * Z + Z] + t[16 * Z + Z];
+    double stabilisers = t[0] + t[16 * X + 4 * X + X] - t[16 * X + 4 * Y + Y] - t[16 * Y + 4 * X + Y] -
+                         t[16 * Y + 4 * Y + X] + t[16 * Z + 4 * Z] + t[4 * Z + Z] + t[16 * Z + Z];
     same("fusion", "fidelity", qn_ghz_fused(skewed_p, skewed_q), stabilisers / 8);
     qn_state_free(state);
 }
@@ -487,7 +511,8 @@ static void wait_dephasing(struct value *value) {
 }
 
 static void wait_within(struct value *value) {
-    expect(value, "P_second_within_cutoff", qn_wait_within(param(value, "p"), (unsigned)param(value, "cutoff_attempts")));
+    expect(value, "P_second_within_cutoff",
+           qn_wait_within(param(value, "p"), (unsigned)param(value, "cutoff_attempts")));
 }
 
 static void wait_cutoff(struct value *value) {
@@ -523,9 +548,14 @@ static void wait_one(struct value *value) {
 
 Test(wait, closed_forms_match_the_figures) {
     static const struct value_case cases[] = {
-        {"wait_max_geom_", wait_largest}, {"wait_three_halves", wait_three_halves}, {"repeater1_prob_swap_", wait_restart},
-        {"repeater_vs_direct_", wait_repeaters}, {"repeater1_wait_dephasing_", wait_dephasing}, {"cutoff_success_prob", wait_within},
-        {"repeater1_cutoff_mean_time", wait_cutoff}, {"geometric_skip", wait_one},
+        {"wait_max_geom_", wait_largest},
+        {"wait_three_halves", wait_three_halves},
+        {"repeater1_prob_swap_", wait_restart},
+        {"repeater_vs_direct_", wait_repeaters},
+        {"repeater1_wait_dephasing_", wait_dephasing},
+        {"cutoff_success_prob", wait_within},
+        {"repeater1_cutoff_mean_time", wait_cutoff},
+        {"geometric_skip", wait_one},
     };
     values_check("wait", CASES(cases), 16);
 }
@@ -568,7 +598,8 @@ static void breidbart(struct value *value) {
     double right = qn_state_probability(state, 0, (const double[3]){M_SQRT1_2, 0, M_SQRT1_2});
     qn_state_free(state);
     expect(value, "eve_correct_prob", right);
-    expect(value, "QBER", 2 * right * (1 - right)); /* She sends on along her axis; the detector reads that as well as she. */
+    expect(value, "QBER",
+           2 * right * (1 - right)); /* She sends on along her axis; the detector reads that as well as she. */
 }
 
 static void sift_ratio(struct value *value) {
@@ -580,7 +611,8 @@ static void sift_ratio(struct value *value) {
     uint64_t next;
     struct tally sifted = {0};
     cr_assert_eq(qn_pulse_detect(&channel, key, 0, 10 * CLICKS, &rng, clicks, CLICKS, &next), CLICKS);
-    for (size_t i = 0; i < CLICKS; i++) tally_add(&sifted, clicks[i].basis == qn_pulse_at(key, clicks[i].position).basis);
+    for (size_t i = 0; i < CLICKS; i++)
+        tally_add(&sifted, clicks[i].basis == qn_pulse_at(key, clicks[i].position).basis);
     tally_expect(value, "sifted_fraction", &sifted, stated(value, "sifted_fraction"));
     json_object_del(value->left, "sifted_fraction");
 }
@@ -596,8 +628,10 @@ static struct qn_wcp wcp_of(const struct value *value, double length_km) {
 static void gys(struct value *value) {
     double mean = param(value, "mu");
     struct qn_wcp wcp = wcp_of(value, param(value, "L_km"));
-    struct qn_pulse_channel channel = {
-        .transmittance = wcp.transmittance, .mean_photons = mean, .dark = wcp.vacuum_yield / 2, .misalignment = wcp.misalignment};
+    struct qn_pulse_channel channel = {.transmittance = wcp.transmittance,
+                                       .mean_photons = mean,
+                                       .dark = wcp.vacuum_yield / 2,
+                                       .misalignment = wcp.misalignment};
     expect(value, "Q_MQZL", qn_wcp_gain(&wcp, mean));
     expect(value, "E_MQZL", qn_wcp_qber(&wcp, mean));
     expect(value, "Q_exact_two_detector", qn_pulse_gain(&channel));
@@ -626,7 +660,8 @@ static struct decoy decoy_of(const struct value *value, double length_km, double
     double mean = param(value, "mu"), signal = qn_wcp_gain(&wcp, mean);
     struct decoy out = {.gain = qn_wcp_gain(&wcp, decoy), .qber = qn_wcp_qber(&wcp, decoy)};
     qn_wcp_decoy_bounds(mean, signal, decoy, out.gain, out.qber, wcp.vacuum_yield, &out.single_yield, &out.single_qber);
-    out.rate = qn_wcp_key_rate(mean, signal, qn_wcp_qber(&wcp, mean), out.single_yield, out.single_qber, param(value, "f_EC"));
+    out.rate =
+        qn_wcp_key_rate(mean, signal, qn_wcp_qber(&wcp, mean), out.single_yield, out.single_qber, param(value, "f_EC"));
     return out;
 }
 
@@ -665,7 +700,8 @@ static void decoy_weak_vacuum(struct value *value) {
 }
 
 static void dead_time(struct value *value) {
-    double rate = param(value, "rate_in_Hz"), dead = param(value, "dead_time_s"), counts = qn_dead_time_rate(rate, dead);
+    double rate = param(value, "rate_in_Hz"), dead = param(value, "dead_time_s"),
+           counts = qn_dead_time_rate(rate, dead);
     double sd = sqrt(qn_dead_time_variance(rate, dead, 1));
     expect(value, "rate_out_Hz", counts);
     expect(value, "se_counts_1s", sd);
@@ -696,7 +732,8 @@ static void afterpulse(struct value *value) {
         tally_add(&clicks, clicked);
     }
     /* Neighbours are correlated: the variance of the mean is (1 + r) / (1 - r) times larger, r = 0.4 * 0.9. */
-    near(value->name, "sampled", clicks.sum / clicks.n, qn_afterpulse_probability(0.1, 0.4), 5 * sqrt(0.13 * 2.2 / clicks.n));
+    near(value->name, "sampled", clicks.sum / clicks.n, qn_afterpulse_probability(0.1, 0.4),
+         5 * sqrt(0.13 * 2.2 / clicks.n));
 }
 
 static void poisson_source(struct value *value) {
@@ -719,8 +756,12 @@ static void poisson_source(struct value *value) {
 static void fibre(struct value *value) {
     struct qn_topo_node nodes[2] = {0};
     struct qn_topology topology = {.nodes = nodes, .n_nodes = 2};
-    struct qn_topo_link link = {.b = 1, .via = QN_NO_NODE, .length_km = param(value, "L_km"), .light_speed_km_s = 2e5,
-                                .probability = 1, .fidelity = 1};
+    struct qn_topo_link link = {.b = 1,
+                                .via = QN_NO_NODE,
+                                .length_km = param(value, "L_km"),
+                                .light_speed_km_s = 2e5,
+                                .probability = 1,
+                                .fidelity = 1};
     struct qn_link_plan plan;
     cr_assert_eq(qn_link_plan(&topology, &link, &plan), 0);
     expect(value, "delay_s_at_2e5km_s", (double)plan.photon_a_ns * 1e-9);
@@ -728,9 +769,12 @@ static void fibre(struct value *value) {
 }
 
 static void spdc_polarised(struct value *value) {
-    struct qn_spdc source = {
-        .lambda = param(value, "lambda_half_mean_pairs"), .eta_a = param(value, "eta_A"), .eta_b = param(value, "eta_B"),
-        .vacuum_a = param(value, "Y0A"), .vacuum_b = param(value, "Y0B"), .misalignment = param(value, "e_d")};
+    struct qn_spdc source = {.lambda = param(value, "lambda_half_mean_pairs"),
+                             .eta_a = param(value, "eta_A"),
+                             .eta_b = param(value, "eta_B"),
+                             .vacuum_a = param(value, "Y0A"),
+                             .vacuum_b = param(value, "Y0B"),
+                             .misalignment = param(value, "e_d")};
     expect(value, "Q_coincidence", qn_spdc_gain(&source));
     expect(value, "E", qn_spdc_qber(&source));
     double gain = 0; /* Pair number by pair number. */
@@ -750,11 +794,21 @@ static void spdc_thermal(struct value *value) {
 
 Test(qkd, closed_forms_match_the_figures) {
     static const struct value_case cases[] = {
-        {"bb84_intercept_resend_", intercept_resend}, {"bb84_ir_plus_misalign_", intercept_resend}, {"bb84_breidbart", breidbart},
-        {"bb84_sift_ratio", sift_ratio}, {"gys_gain_qber_", gys}, {"gys_published_", gys_published},
-        {"decoy_mu_opt_gys", decoy_best_mean}, {"decoy_max_distance_gys", decoy_distance}, {"decoy_weak_vacuum_", decoy_weak_vacuum},
-        {"detector_dead_time", dead_time}, {"detector_jitter_gate", jitter}, {"detector_afterpulse_gated", afterpulse},
-        {"poisson_source_", poisson_source}, {"fibre_loss_", fibre}, {"spdc_pol_", spdc_polarised},
+        {"bb84_intercept_resend_", intercept_resend},
+        {"bb84_ir_plus_misalign_", intercept_resend},
+        {"bb84_breidbart", breidbart},
+        {"bb84_sift_ratio", sift_ratio},
+        {"gys_gain_qber_", gys},
+        {"gys_published_", gys_published},
+        {"decoy_mu_opt_gys", decoy_best_mean},
+        {"decoy_max_distance_gys", decoy_distance},
+        {"decoy_weak_vacuum_", decoy_weak_vacuum},
+        {"detector_dead_time", dead_time},
+        {"detector_jitter_gate", jitter},
+        {"detector_afterpulse_gated", afterpulse},
+        {"poisson_source_", poisson_source},
+        {"fibre_loss_", fibre},
+        {"spdc_pol_", spdc_polarised},
         {"spdc_single_mode_thermal", spdc_thermal},
     };
     values_check("qkd", CASES(cases), 32);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Heralded links against the figures of data/check-values.json, their plans in each placement, and the clicks of BB84 pulses
- * against a simulation photon by photon. Random tests are bounded at five standard deviations. */
+/* Heralded links against the figures of data/check-values.json, their plans in each placement, and the clicks of BB84
+ * pulses against a simulation photon by photon. Random tests are bounded at five standard deviations. */
 #include "values.h"
 
 #include <sodium.h>
@@ -27,11 +27,22 @@ struct network {
     struct qn_topology topology;
 };
 
-static void network_init(struct network *network, enum qn_placement placement, enum qn_link_model model, double length_km) {
+static void network_init(struct network *network, enum qn_placement placement, enum qn_link_model model,
+                         double length_km) {
     *network = (struct network){
-        .link = {.b = B, .via = placement == QN_PLACE_SENDER_RECEIVER ? QN_NO_NODE : STATION, .model = model,
-                 .placement = placement, .length_km = length_km, .loss_db_km = 0.2, .light_speed_km_s = 2e5, .fidelity = 0.9,
-                 .probability = 0.5, .attempt_s = 1e-6, .visibility = 1, .alpha = 0.1, .emission_efficiency = 1},
+        .link = {.b = B,
+                 .via = placement == QN_PLACE_SENDER_RECEIVER ? QN_NO_NODE : STATION,
+                 .model = model,
+                 .placement = placement,
+                 .length_km = length_km,
+                 .loss_db_km = 0.2,
+                 .light_speed_km_s = 2e5,
+                 .fidelity = 0.9,
+                 .probability = 0.5,
+                 .attempt_s = 1e-6,
+                 .visibility = 1,
+                 .alpha = 0.1,
+                 .emission_efficiency = 1},
         .topology = {.n_nodes = 3, .n_links = 1},
     };
     network->nodes[B].detector_efficiency = network->nodes[STATION].detector_efficiency = 1;
@@ -45,7 +56,8 @@ static double tensor_fidelity(const double t[16], int bell) {
     return (t[0] + sign[bell][0] * t[5] + sign[bell][1] * t[10] + sign[bell][2] * t[15]) / 4;
 }
 
-/* Whatever the placement: chances add up, the tensors are states of the fidelity stated, diagonal but for one coherence. */
+/* Whatever the placement: chances add up, the tensors are states of the fidelity stated, diagonal but for one
+ * coherence. */
 static struct qn_link_plan plan_of(const struct network *network) {
     struct qn_link_plan plan;
     cr_assert_eq(qn_link_plan(&network->topology, &network->link, &plan), 0);
@@ -69,7 +81,8 @@ static struct qn_link_plan plan_of(const struct network *network) {
 
 static void single_ideal(struct value *value) {
     double alpha = param(value, "alpha"), eta = param(value, "eta");
-    struct qn_herald herald = qn_single_click(alpha, alpha, eta, eta, 1, 0, 0), faint = qn_single_click(alpha, alpha, 1e-12, 1e-12, 1, 0, 0);
+    struct qn_herald herald = qn_single_click(alpha, alpha, eta, eta, 1, 0, 0),
+                     faint = qn_single_click(alpha, alpha, 1e-12, 1e-12, 1, 0, 0);
     double rest = (herald.rho[0] + herald.rho[3]) / 2, other = (herald.rho[1] + herald.rho[2]) / 2 - herald.coherence;
     expect(value, "P_success", herald.probability);
     expect(value, "F", herald.fidelity);
@@ -79,7 +92,8 @@ static void single_ideal(struct value *value) {
 
 static void single_noisy(struct value *value) {
     double alpha = param(value, "alpha"), eta = param(value, "eta");
-    struct qn_herald herald = qn_single_click(alpha, alpha, eta, eta, param(value, "V"), param(value, "p_dark_per_detector_per_window"), 0);
+    struct qn_herald herald =
+        qn_single_click(alpha, alpha, eta, eta, param(value, "V"), param(value, "p_dark_per_detector_per_window"), 0);
     expect(value, "P_success", herald.probability);
     expect(value, "F", herald.fidelity);
     expect_array(value, "rho_diag_00_01_10_11", herald.rho, 4);
@@ -87,8 +101,8 @@ static void single_noisy(struct value *value) {
 }
 
 static void single_asymmetric(struct value *value) {
-    struct qn_herald herald = qn_single_click(param(value, "alpha_A"), param(value, "alpha_B"), param(value, "eta_A"), param(value, "eta_B"),
-                                              param(value, "V"), param(value, "p_dark"), 0);
+    struct qn_herald herald = qn_single_click(param(value, "alpha_A"), param(value, "alpha_B"), param(value, "eta_A"),
+                                              param(value, "eta_B"), param(value, "V"), param(value, "p_dark"), 0);
     expect(value, "P_success", herald.probability);
     expect(value, "F", herald.fidelity);
 }
@@ -148,15 +162,21 @@ static void linear_optics(struct value *value) {
 
 Test(link, closed_forms_match_the_figures) {
     static const struct value_case cases[] = {
-        {"single_click_ideal_", single_ideal}, {"single_click_alpha", single_noisy}, {"single_click_asymmetric", single_asymmetric},
-        {"double_click_eta", double_click}, {"double_click_rate_", double_rate}, {"single_click_rate_", single_rate},
-        {"humphreys2018_rate_order", single_published}, {"bsm_linear_optics", linear_optics},
+        {"single_click_ideal_", single_ideal},
+        {"single_click_alpha", single_noisy},
+        {"single_click_asymmetric", single_asymmetric},
+        {"double_click_eta", double_click},
+        {"double_click_rate_", double_rate},
+        {"single_click_rate_", single_rate},
+        {"humphreys2018_rate_order", single_published},
+        {"bsm_linear_optics", linear_optics},
     };
     values_check("link", CASES(cases), 21);
 }
 
 Test(link, phase_noise_takes_coherence_only) {
-    struct qn_herald still = qn_single_click(0.1, 0.1, 0.01, 0.01, 0.9, 1e-5, 0), shaken = qn_single_click(0.1, 0.1, 0.01, 0.01, 0.9, 1e-5, 0.5);
+    struct qn_herald still = qn_single_click(0.1, 0.1, 0.01, 0.01, 0.9, 1e-5, 0),
+                     shaken = qn_single_click(0.1, 0.1, 0.01, 0.01, 0.9, 1e-5, 0.5);
     same("phase", "probability", shaken.probability, still.probability);
     same("phase", "coherence", shaken.coherence, still.coherence * exp(-0.125));
     same("phase", "fidelity", still.fidelity - shaken.fidelity, still.coherence - shaken.coherence);
@@ -324,17 +344,23 @@ Test(pulse, clicks_have_the_gain_and_errors_of_the_closed_forms) {
     for (size_t e = 0; e < 4; e++)
         for (size_t m = 0; m < 2; m++)
             for (int dense = 0; dense < 2; dense++) {
-                struct qn_pulse_channel channel = {.transmittance = dense ? 0.3 : 3e-4, .mean_photons = means[m],
-                                                   .dark = dense ? 0.01 : 1e-5, .misalignment = 0.033, .eve = eves[e]};
+                struct qn_pulse_channel channel = {.transmittance = dense ? 0.3 : 3e-4,
+                                                   .mean_photons = means[m],
+                                                   .dark = dense ? 0.01 : 1e-5,
+                                                   .misalignment = 0.033,
+                                                   .eve = eves[e]};
                 sampled_as_closed(&channel, (uint64_t)(2e5 / qn_pulse_gain(&channel)), 4 * e + 2 * m + (size_t)dense);
             }
 }
 
 /* Gobby, Yuan and Shields's system: the sampler itself, over as many pulses as give 2e5 clicks. */
 static void gys(struct value *value) {
-    struct qn_pulse_channel channel = {
-        .transmittance = param(value, "eta_Bob") * qn_fibre_transmittance(param(value, "L_km"), param(value, "alpha_dB_km"), 0),
-        .mean_photons = param(value, "mu"), .dark = param(value, "Y0") / 2, .misalignment = param(value, "e_d")};
+    struct qn_pulse_channel channel = {.transmittance =
+                                           param(value, "eta_Bob") *
+                                           qn_fibre_transmittance(param(value, "L_km"), param(value, "alpha_dB_km"), 0),
+                                       .mean_photons = param(value, "mu"),
+                                       .dark = param(value, "Y0") / 2,
+                                       .misalignment = param(value, "e_d")};
     double gain = stated(value, "Q_exact_two_detector"), qber = stated(value, "E_exact_two_detector");
     uint64_t pulses = (uint64_t)(2e5 / gain);
     struct count count = clicks_count(&channel, pulses, (uint64_t)param(value, "L_km"));
@@ -348,11 +374,14 @@ Test(pulse, clicks_match_the_figures) {
     values_check("qkd", CASES(cases), 9);
 }
 
-/* One pulse the long way: photons, loss, Eve's beam splitter between two perfect detectors, the detector's, and darks. */
-static bool pulse_by_hand(const struct qn_pulse_channel *channel, struct qn_pulse pulse, uint8_t basis, struct qn_rng *rng, uint8_t *ret_bit) {
+/* One pulse the long way: photons, loss, Eve's beam splitter between two perfect detectors, the detector's, and darks.
+ */
+static bool pulse_by_hand(const struct qn_pulse_channel *channel, struct qn_pulse pulse, uint8_t basis,
+                          struct qn_rng *rng, uint8_t *ret_bit) {
     if (qn_rng_double(rng) < channel->eve) {
         uint8_t eve_basis = (uint8_t)qn_rng_below(rng, 2);
-        if (eve_basis != pulse.basis) pulse = (struct qn_pulse){.bit = (uint8_t)qn_rng_below(rng, 2), .basis = eve_basis};
+        if (eve_basis != pulse.basis)
+            pulse = (struct qn_pulse){.bit = (uint8_t)qn_rng_below(rng, 2), .basis = eve_basis};
     }
     uint64_t photons = channel->mean_photons > 0 ? qn_rng_poisson(rng, channel->mean_photons) : 1;
     bool clicks[2] = {qn_rng_double(rng) < channel->dark, qn_rng_double(rng) < channel->dark};
@@ -417,7 +446,8 @@ Test(pulse, clicks_are_the_same_in_many_calls) {
         cr_assert_eq(m, n);
         for (size_t i = 0; i < n; i++) {
             cr_assert(i == 0 || all[i].position > all[i - 1].position);
-            cr_assert(all[i].position == some[i].position && all[i].bit == some[i].bit && all[i].basis == some[i].basis, "click %zu", i);
+            cr_assert(all[i].position == some[i].position && all[i].bit == some[i].bit && all[i].basis == some[i].basis,
+                      "click %zu", i);
         }
     }
 }
@@ -464,7 +494,8 @@ Test(pulse, stream_is_even_and_depends_on_all_of_the_key) {
     within("under another key", differ, n, 0.5);
 }
 
-/* The bytes both ends agreed on, in case they run different releases: ChaCha20 with a 64-bit nonce, block counter and all. */
+/* The bytes both ends agreed on, in case they run different releases: ChaCha20 with a 64-bit nonce, block counter and
+ * all. */
 Test(pulse, stream_is_chacha20) {
     static const uint8_t nonce[8] = {'p', 'u', 'l', 's', 'e', 's', 0, 1};
     uint8_t bytes[64 * 20];

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The figures of data/check-values.json, a group at a time. Every number expected of an entry must be compared: what has
- * been is deleted from a copy, and nothing but standard errors and remarks may be left in the end. */
+/* The figures of data/check-values.json, a group at a time. Every number expected of an entry must be compared: what
+ * has been is deleted from a copy, and nothing but standard errors and remarks may be left in the end. */
 struct value {
     const char *name;
     json_t *params, *left;
@@ -34,11 +34,13 @@ static inline double stated(const struct value *value, const char *key) {
 
 /* Closed forms agree to rounding, whatever looser tolerance the entry allows to sampling. */
 static inline void same(const char *name, const char *key, double actual, double expected) {
-    cr_assert(fabs(actual - expected) <= 1e-9 * fabs(expected) + 1e-12, "%s: %s is %.15g, not %.15g", name, key, actual, expected);
+    cr_assert(fabs(actual - expected) <= 1e-9 * fabs(expected) + 1e-12, "%s: %s is %.15g, not %.15g", name, key, actual,
+              expected);
 }
 
 static inline void near(const char *name, const char *key, double actual, double expected, double margin) {
-    cr_assert(fabs(actual - expected) <= margin, "%s: %s is %.15g, not within %g of %.15g", name, key, actual, margin, expected);
+    cr_assert(fabs(actual - expected) <= margin, "%s: %s is %.15g, not within %g of %.15g", name, key, actual, margin,
+              expected);
 }
 
 static inline void expect(struct value *value, const char *key, double actual) {
@@ -82,7 +84,8 @@ static inline void values_check(const char *group, const struct value_case *case
     json_array_foreach(root, i, entry) {
         if (strcmp(json_string_value(json_object_get(entry, "group")), group) != 0) continue;
         total++;
-        struct value value = {.name = json_string_value(json_object_get(entry, "name")), .params = json_object_get(entry, "params")};
+        struct value value = {.name = json_string_value(json_object_get(entry, "name")),
+                              .params = json_object_get(entry, "params")};
         for (size_t c = 0; c < n_cases; c++) {
             if (strncmp(value.name, cases[c].prefix, strlen(cases[c].prefix)) != 0) continue;
             value.left = json_deep_copy(json_object_get(entry, "expected"));
