@@ -253,6 +253,24 @@ Test(cascade, shuffles_are_permutations_and_differ) {
     plan_release(&plan);
 }
 
+/* Both ends may run different builds: a config must mean the same plan for ever. */
+Test(cascade, plan_of_a_config_never_changes) {
+    struct plan plan;
+    struct qn_cascade_config config = {.variant = QN_CASCADE_TUNED, .qber = 0.023, .seed = {1, 2, 3}};
+    cr_assert_eq(plan_init(&plan, &config, 100000), 0);
+    cr_assert_eq(plan.strip, 14286);
+    cr_assert_eq(plan.strips, 7);
+    cr_assert_eq(plan.n_passes, 2);
+    cr_assert_eq(plan.pass[0].block, 27);
+    cr_assert_eq(plan.pass[1].block, 131);
+    cr_assert_eq(plan.n_checks, 20);
+    uint64_t digest = 0;
+    for (uint32_t i = 0; i < plan.strip; i++) digest = (digest ^ plan.pass[1].from[i]) * 0x100000001b3ull;
+    for (size_t w = 0; w < plan.n_checks * plan.words; w++) digest = (digest ^ plan.masks[w]) * 0x100000001b3ull;
+    cr_assert_eq(digest, 0xa004860c06e2e1a9ull, "0x%llx", (unsigned long long)digest);
+    plan_release(&plan);
+}
+
 /* ---- Peers that misbehave. */
 
 static int ask_raw(struct qn_cascade_source *source, const char *bytes, size_t len, uint32_t count) {
