@@ -8,12 +8,12 @@
 #include "topology/topology.h"
 
 /* What one entanglement link does, computed once from the topology: chance, time and state of a heralded pair. The
- * station is the Bell-state analyser, or the pair source: at b, or halfway. States are as
- * heralded, not corrected. Whatever the link loses is shared by its
- * two arms as its length is; each arm also loses at its end's emission (or absorption) and, at an analyser, at the
- * detectors. An attempt lasts attempt_s, the longer photon's way, and the longer way of the news: that is L/c from a
- * midpoint, 2 L/c for an analyser at b, and 3/2 L/c for a pair source, which learns from both memories what arrived and
- * tells both. */
+ * station is the Bell-state analyser, or the pair source: at b, or halfway. States are as heralded, not corrected.
+ * Whatever the link loses is shared by its two arms as its length is; each arm also loses at its end's emission (or
+ * absorption) and, at an analyser, at the detectors.
+ * An attempt lasts attempt_s, the longer photon's way, and the longer way of the news: that is L/c from a midpoint,
+ * 2 L/c for an analyser at b, and 3/2 L/c for a pair source, which learns from both memories what arrived and tells
+ * both. */
 struct qn_link_plan {
     double probability;   /* Success of one attempt. */
     uint64_t cycle_ns;    /* Time of one attempt, at least 1. */
