@@ -392,7 +392,7 @@ void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__Circ
     struct request *request = circuit->request;
     int error = -(int)m->error;
     char text[200];
-    if (circuit->role == HEAD && m->node < node->topology->n_nodes)
+    if (circuit->role == HEAD && m->node < node->topology->n_nodes && strstr(m->detail, node_name(node, (uint16_t)m->node)) == NULL)
         snprintf(text, sizeof text, "%s: %s", node_name(node, (uint16_t)m->node), m->detail);
     else snprintf(text, sizeof text, "%s", m->detail);
     if (circuit->sides[0].node != QN_NO_NODE)
@@ -422,13 +422,16 @@ void circuit_on_link_closed(struct qn_node *node, struct circuit *circuit, int e
     fail(node, circuit, error, text, node->self);
 }
 
+/* Only a node next to the dead one on the path ends the circuit; the others learn it from there. */
 void circuit_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (struct list *item = node->circuits.next, *next; item != &node->circuits; item = next) {
         next = item->next;
         struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);
-        bool on_path = false;
-        for (size_t i = 0; i <= circuit->n_links; i++) on_path = on_path || circuit->path[i] == peer;
-        if (!on_path) continue;
+        if (circuit->sides[1].node == peer && !circuit->ready) { /* It never knew of the circuit: ask who comes after it. */
+            forward_setup(node, circuit);
+            continue;
+        }
+        if (circuit->sides[0].node != peer && circuit->sides[1].node != peer) continue;
         char text[128];
         snprintf(text, sizeof text, "%s went down", node_name(node, peer));
         fail(node, circuit, -QN_EPEER_DOWN, text, peer);

@@ -138,7 +138,8 @@ class Node:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [QNETD, "--topology", topology or self.lab.topology, "--node", self.name, "--state", self.state,
-                 "--log-format", "json", "--log-level", "debug", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 "--log-format", "json", "--log-level", "debug", *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         return self
 
     def get(self, path, timeout=5):
@@ -165,8 +166,8 @@ class Node:
                 return float(line.rpartition(" ")[2])
         raise KeyError(name)
 
-    def control(self):
-        return Control(self.control_path)
+    def control(self, timeout=10):
+        return Control(self.control_path, timeout)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -208,7 +209,8 @@ class Lab:
 
     def make_identity(self, node):
         private = subprocess.run([QNETD, "genkey"], check=True, capture_output=True).stdout
-        self.keys[node.name] = subprocess.run([QNETD, "pubkey"], input=private, check=True, capture_output=True).stdout.decode().strip()
+        public = subprocess.run([QNETD, "pubkey"], input=private, check=True, capture_output=True).stdout
+        self.keys[node.name] = public.decode().strip()
         path = os.path.join(node.state, "identity.key")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(private)
@@ -217,7 +219,8 @@ class Lab:
         lines = ["version: 1", "network: test", f"time_scale: {time_scale}", "nodes:"]
         for node in self.nodes.values():
             lines += [f"  {node.name}:", f"    role: {(roles or {}).get(node.name, 'memory')}"]
-            lines += [f"    {key}: 127.0.0.1:{port}" for key, port in zip(("classical", "quantum", "operations"), node.ports)]
+            for key, port in zip(("classical", "quantum", "operations"), node.ports):
+                lines += [f"    {key}: 127.0.0.1:{port}"]
             lines += [f"    key: {self.keys[node.name]}"]
         names = list(self.nodes)
         lines += ["links:"]
