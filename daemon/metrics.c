@@ -116,7 +116,7 @@ static const struct lane_metric lane_metrics[] = {
     {"qnetd_queue_bytes", "gauge", "Bytes waiting to be sent.", lane_queue},
     {"qnetd_envelopes_sent_total", "counter", "Envelopes sent.", lane_sent},
     {"qnetd_envelopes_received_total", "counter", "Envelopes received.", lane_received},
-    {"qnetd_envelopes_dropped_total", "counter", "Envelopes for a session that was down.", lane_dropped},
+    {"qnetd_envelopes_unsent_total", "counter", "Envelopes for a session that was down.", lane_dropped},
 };
 
 static int write_lanes(const struct daemon *daemon, struct qn_buf *out) {
