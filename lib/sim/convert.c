@@ -77,7 +77,7 @@ static size_t find_pivot(const double complex *rho, size_t d, double *ret_value)
     size_t pivot = 0;
     double largest = 0;
     for (size_t i = 0; i < d; i++) {
-        double value = qn_probability_round(creal(rho[entry(i, i)]));
+        double value = probability_round(creal(rho[entry(i, i)]));
         if (value <= largest) continue;
         largest = value;
         pivot = i;
@@ -107,7 +107,7 @@ int qn_tensor_sample(const struct qn_state *tensor, struct qn_rng *rng, double c
             ret_amplitudes[i] = rho[entry(i, pivot)] / root;
             norm += norm2(ret_amplitudes[i]);
         }
-        double weight = qn_probability_round(norm);
+        double weight = probability_round(norm);
         if (u < weight) break;
         u -= weight;
         for (size_t i = 0; i < d; i++)

@@ -3,6 +3,7 @@
  * of one index, the two-qubit Clifford gates permute entries with signs (Gottesman, quant-ph/9807006). */
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "sim/internal.h"
@@ -33,14 +34,25 @@ size_t qn_gate_qubits(enum qn_gate gate) {
 
 size_t qn_gate_args(enum qn_gate gate) { return gate == QN_GATE_ROT ? 4 : gate == QN_GATE_CPHASE ? 1 : 0; }
 
-static void turn(struct qn_state *state, size_t qubit, const double m[9]) {
-    size_t stride = tensor_stride(state, qubit);
-    for (size_t k = 0; k < tensor_size(state->n - 1); k++) {
-        double *t = state->data + open_digit(k, stride), x = t[stride], y = t[2 * stride], z = t[3 * stride];
-        t[stride] = m[0] * x + m[1] * y + m[2] * z;
-        t[2 * stride] = m[3] * x + m[4] * y + m[5] * z;
-        t[3 * stride] = m[6] * x + m[7] * y + m[8] * z;
+static inline void turn_at(double *t, size_t stride, const double m[9]) {
+    double x = t[stride], y = t[2 * stride], z = t[3 * stride];
+    t[stride] = m[0] * x + m[1] * y + m[2] * z;
+    t[2 * stride] = m[3] * x + m[4] * y + m[5] * z;
+    t[3 * stride] = m[6] * x + m[7] * y + m[8] * z;
+}
+
+/* Two shapes of one loop: long inner runs are what the compiler makes vectors of, runs of one are what it makes slow.
+ */
+static void turn(struct qn_state *state, size_t qubit, const double matrix[9]) {
+    size_t stride = tensor_stride(state, qubit), size = tensor_size(state->n);
+    double m[9];
+    memcpy(m, matrix, sizeof m); /* Cannot alias the tensor. */
+    if (stride == 1) {
+        for (size_t at = 0; at < size; at += 4) turn_at(state->data + at, 1, m);
+        return;
     }
+    for (size_t block = 0; block < size; block += 4 * stride)
+        for (size_t at = block; at < block + stride; at++) turn_at(state->data + at, stride, m);
 }
 
 static void apply1(struct qn_state *state, size_t qubit, const struct gate1 *gate) {

@@ -21,7 +21,7 @@ extern const double qn_bell_sign[4][3];
 
 /* A probability as a multiple of 2^-40. Every draw compares against one, so that hosts which did the same arithmetic in
  * another order still agree on the outcome. */
-double qn_probability_round(double p);
+static inline double probability_round(double p) { return (double)(int64_t)(p * 0x1.0p40 + 0.5) * 0x1.0p-40; }
 
 /* ---- Places in a tensor: index digits 0 I, 1 X, 2 Y, 3 Z; a qubit's digit moves in steps of its stride ---- */
 

@@ -31,7 +31,7 @@ static void project(struct qn_state *state, size_t qubit, const double axis[3], 
 }
 
 int qn_state_measure(struct qn_state *state, size_t qubit, const double axis[3], double u) {
-    int outcome = u < qn_probability_round(qn_state_probability(state, qubit, axis)) ? 0 : 1;
+    int outcome = u < probability_round(qn_state_probability(state, qubit, axis)) ? 0 : 1;
     if (state->trajectory)
         qn_trajectory_project(state, qubit, axis, outcome);
     else
@@ -47,7 +47,7 @@ static double four_p(const double correlation[3], int bell) {
 
 static int choose_bell(const double correlation[3], double u) {
     double p[4];
-    for (int i = 0; i < 4; i++) p[i] = qn_probability_round(four_p(correlation, i) / 4);
+    for (int i = 0; i < 4; i++) p[i] = probability_round(four_p(correlation, i) / 4);
     int bell = 0;
     while (bell < 3 && u >= p[bell]) u -= p[bell++];
     while (bell > 0 && p[bell] <= 0) bell--; /* The rounded weights may sum to a little less than 1. */

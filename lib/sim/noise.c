@@ -19,7 +19,7 @@ void qn_state_t1t2(struct qn_state *state, size_t qubit, double dt_s, double t1_
         qn_trajectory_damp(state, qubit, 1 - e1, qn_rng_double(rng));
         /* Full damping leaves no coherence to dephase. */
         double dephased = e1 > 0 ? (1 - e2 / sqrt(e1)) / 2 : 0;
-        if (qn_rng_double(rng) < qn_probability_round(dephased)) qn_trajectory_pauli(state, qubit, 3);
+        if (qn_rng_double(rng) < probability_round(dephased)) qn_trajectory_pauli(state, qubit, 3);
         return;
     }
     size_t stride = tensor_stride(state, qubit);

@@ -9,8 +9,6 @@
 
 #define SLACK 1e-9 /* Callers compute their numbers too. */
 
-double qn_probability_round(double p) { return floor(p * 0x1.0p40 + 0.5) * 0x1.0p-40; }
-
 const double qn_bell_sign[4][3] = {{1, -1, 1}, {-1, 1, 1}, {1, 1, -1}, {-1, -1, -1}};
 
 _Static_assert((2 << QN_STATE_MAX) <= (1 << (2 * QN_STATE_TENSOR)), "room for both forms");

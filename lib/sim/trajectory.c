@@ -88,7 +88,7 @@ void qn_trajectory_damp(struct qn_state *state, size_t qubit, double gamma, doub
     static const double z_axis[3] = {0, 0, 1};
     double excited = (1 - qn_trajectory_expect(state, qubit, z_axis)) / 2;
     const double complex decayed[4] = {0, 1, 0, 0}, stayed[4] = {1, 0, 0, sqrt(1 - gamma)};
-    qn_trajectory_apply(state, qubit, u < qn_probability_round(gamma * excited) ? decayed : stayed);
+    qn_trajectory_apply(state, qubit, u < probability_round(gamma * excited) ? decayed : stayed);
     normalise(state);
 }
 
