@@ -9,7 +9,7 @@ import tempfile
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-QNETCTL = os.path.join(ROOT, "build", "tools", "qnetctl", "qnetctl")
+QNETCTL = os.path.join(os.environ.get("QNETD_BUILD", os.path.join(ROOT, "build")), "tools", "qnetctl", "qnetctl")
 NETWORK = os.path.join(ROOT, "deploy", "networks", "demo.yaml")
 SIGMAS = 5
 TTY = sys.stdout.isatty()

@@ -23,7 +23,7 @@
 #define WINDOW 16 /* Blocks made at once where clicks are dense. */
 
 static struct qn_pulse pulse_of(const uint8_t *stream, uint64_t index) {
-    unsigned pair = stream[index / 4] >> (2 * (index % 4));
+    unsigned pair = (unsigned)stream[index / 4] >> (2 * (index % 4));
     return (struct qn_pulse){.bit = pair & 1, .basis = pair >> 1 & 1};
 }
 

@@ -124,12 +124,23 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     return 0;
 }
 
+/* Whoever waits for an operation is told, so that it lets go of what it keeps for it. */
+static void abandon_ops(struct qn_node *node) {
+    while (!list_is_empty(&node->ops)) {
+        struct node_op *op = CONTAINER_OF(node->ops.next, struct node_op, link);
+        list_remove(&op->link);
+        if (op->done != NULL) op->done(node, op, 0, -QN_ESHUTDOWN);
+        free(op);
+    }
+}
+
 void qn_node_free(struct qn_node *node) {
     if (node == NULL) return;
     request_release_all(node);
     teleport_release_all(node);
     bb84_release(node);
     circuit_release_all(node);
+    abandon_ops(node);
     while (!list_is_empty(&node->link_requests)) {
         struct link_request *request = CONTAINER_OF(node->link_requests.next, struct link_request, link);
         list_remove(&request->link);
@@ -138,13 +149,7 @@ void qn_node_free(struct qn_node *node) {
     }
     size_t i = 0;
     for (void *pair; qn_map_next(&node->pairs, &i, NULL, &pair);) free(pair);
-    while (!list_is_empty(&node->delivered)) list_remove(node->delivered.next);
     while (!list_is_empty(&node->keys)) key_free(node, CONTAINER_OF(node->keys.next, struct key, link));
-    while (!list_is_empty(&node->ops)) {
-        struct node_op *op = CONTAINER_OF(node->ops.next, struct node_op, link);
-        list_remove(&op->link);
-        free(op);
-    }
     station_release(node);
     transport_release(node);
     free(node->links);
