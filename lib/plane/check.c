@@ -19,7 +19,8 @@ static int decayed_copy(const struct qn_plane *plane, const struct group *group,
     return 0;
 }
 
-int qn_plane_inspect(const struct qn_plane *plane, const qn_qubit *qubits, size_t n, uint64_t now_ns, double *ret_tensor) {
+int qn_plane_inspect(const struct qn_plane *plane, const qn_qubit *qubits, size_t n, uint64_t now_ns,
+                     double *ret_tensor) {
     if (n < 1 || n > 2 || (n == 2 && qubits[0] == qubits[1])) return -QN_EINVAL;
     const struct group *group = NULL;
     size_t at[2];
@@ -32,7 +33,8 @@ int qn_plane_inspect(const struct qn_plane *plane, const qn_qubit *qubits, size_
     struct qn_state *state;
     int rc = decayed_copy(plane, group, at, n, now_ns, &state);
     if (rc < 0) return rc;
-    if (n == 2) qn_state_pair_tensor(state, at[0], at[1], ret_tensor);
+    if (n == 2)
+        qn_state_pair_tensor(state, at[0], at[1], ret_tensor);
     else {
         ret_tensor[0] = 1;
         qn_state_bloch(state, at[0], ret_tensor + 1);
@@ -41,7 +43,8 @@ int qn_plane_inspect(const struct qn_plane *plane, const qn_qubit *qubits, size_
     return 0;
 }
 
-static void visit_group(const struct group *group, void (*visit)(void *, qn_qubit, uint16_t, uint64_t, bool), void *context) {
+static void visit_group(const struct group *group, void (*visit)(void *, qn_qubit, uint16_t, uint64_t, bool),
+                        void *context) {
     for (size_t i = 0; i < group->n; i++)
         visit(context, group->members[i].qubit, group->members[i].owner, group->id, group->status == GROUP_FROZEN);
 }

@@ -26,8 +26,13 @@ static void shorten(double r[3]) { /* Rounding may leave a unit vector a hair to
 static bool read_op(const struct qn_plane *plane, const Qnet__V1__Operation *m, struct op *ret_op) {
     if (m == NULL || m->n_qubits < 1 || m->n_qubits > 2 || m->n_times_ns != m->n_qubits || m->n_args > 4) return false;
     if (!is_node(plane, m->requester)) return false;
-    struct op op = {.id = m->id, .kind = m->kind, .requester = (uint16_t)m->requester, .n_qubits = m->n_qubits,
-                    .n_args = m->n_args, .depolarise = m->depolarise, .readout_error = m->readout_error};
+    struct op op = {.id = m->id,
+                    .kind = m->kind,
+                    .requester = (uint16_t)m->requester,
+                    .n_qubits = m->n_qubits,
+                    .n_args = m->n_args,
+                    .depolarise = m->depolarise,
+                    .readout_error = m->readout_error};
     for (size_t i = 0; i < m->n_qubits; i++) {
         if (!is_time(m->times_ns[i])) return false;
         op.qubits[i] = m->qubits[i];
@@ -63,10 +68,15 @@ static bool read_answer(const struct qn_plane *plane, const Qnet__V1__OpResult *
 }
 
 static bool read_member(const struct qn_plane *plane, const Qnet__V1__Member *m, struct member *ret_member) {
-    struct member member = {.qubit = m->qubit, .owner = (uint16_t)m->owner, .version = m->version,
-                            .last_op = m->last_op, .last_outcome = m->last_outcome,
-                            .touched_ns = (uint64_t)m->touched_ns, .memory = {m->t1_s, m->t2_s}};
-    if (m->qubit == 0 || !is_node(plane, m->owner) || !is_time(m->touched_ns) || m->version > UINT32_MAX / 2) return false;
+    struct member member = {.qubit = m->qubit,
+                            .owner = (uint16_t)m->owner,
+                            .version = m->version,
+                            .last_op = m->last_op,
+                            .last_outcome = m->last_outcome,
+                            .touched_ns = (uint64_t)m->touched_ns,
+                            .memory = {m->t1_s, m->t2_s}};
+    if (m->qubit == 0 || !is_node(plane, m->owner) || !is_time(m->touched_ns) || m->version > UINT32_MAX / 2)
+        return false;
     if (!memory_is_valid(&member.memory) || m->last_outcome > OUTCOME_LIMIT) return false;
     *ret_member = member;
     return true;
@@ -92,6 +102,7 @@ static int read_state(const Qnet__V1__Ship *m, struct qn_state **ret_state) {
 
 static int read_group(const struct qn_plane *plane, const Qnet__V1__Ship *m, struct group **ret_group) {
     if (m->n_members < 1 || m->n_members > QN_STATE_MAX) return -QN_EPROTOCOL;
+    if (plane->qubits.len + m->n_members > PLANE_RECORDS_MAX) return -QN_ELIMIT;
     struct group *group = group_new(m->group, m->n_members);
     if (group == NULL) return -QN_ENOMEM;
     int rc = 0;
@@ -104,14 +115,17 @@ static int read_group(const struct qn_plane *plane, const Qnet__V1__Ship *m, str
     }
     if (rc == 0 && qn_map_get(&plane->groups, group->id) != NULL) rc = -QN_EPROTOCOL;
     if (rc == 0) rc = read_state(m, &group->state);
-    if (rc < 0) group_free(group);
-    else *ret_group = group;
+    if (rc < 0)
+        group_free(group);
+    else
+        *ret_group = group;
     return rc;
 }
 
 /* ---- one handler a message ---- */
 
-static int on_request(struct qn_plane *plane, const Qnet__V1__Operation *op, bool joint, qn_qubit want, uint64_t bound) {
+static int on_request(struct qn_plane *plane, const Qnet__V1__Operation *op, bool joint, qn_qubit want,
+                      uint64_t bound) {
     struct request request = {.joint = joint, .want = want, .bound = bound};
     if (!read_op(plane, op, &request.op)) return -QN_EPROTOCOL;
     if (!joint) request.want = request.op.qubits[0];
@@ -146,7 +160,8 @@ static int on_lost(struct qn_plane *plane, const Qnet__V1__Lost *m) {
 static int on_ship(struct qn_plane *plane, uint16_t from, const Qnet__V1__Ship *m) {
     struct shipment shipment = {.transfer = m->transfer, .from = from, .kind = m->kind, .target = m->target};
     bool push = m->kind == QNET__V1__SHIP_KIND__SHIP_KIND_PUSH;
-    if (m->kind < QNET__V1__SHIP_KIND__SHIP_KIND_PUSH || m->kind > QNET__V1__SHIP_KIND__SHIP_KIND_MOVE) return -QN_EPROTOCOL;
+    if (m->kind < QNET__V1__SHIP_KIND__SHIP_KIND_PUSH || m->kind > QNET__V1__SHIP_KIND__SHIP_KIND_MOVE)
+        return -QN_EPROTOCOL;
     if (m->transfer >> 48 != from || qn_map_get(&plane->probation, m->transfer) != NULL) return -QN_EPROTOCOL;
     if (push != (m->op != NULL)) return -QN_EPROTOCOL;
     if (push && (!read_op(plane, m->op, &shipment.op) || shipment.op.n_qubits != 2 || shipment.op.requester != from ||
@@ -236,36 +251,52 @@ static int on_born(struct qn_plane *plane, uint16_t from, const Qnet__V1__Born *
     q->touched_ns = (uint64_t)m->touched_ns;
     for (size_t i = 0; i < 3; i++) q->will[i] = m->will[i];
     shorten(q->will);
-    arrival_push(plane, &(struct qn_plane_arrival){m->qubit, m->link, m->origin, m->create_id, m->sequence, q->touched_ns});
+    arrival_push(plane,
+                 &(struct qn_plane_arrival){m->qubit, m->link, m->origin, m->create_id, m->sequence, q->touched_ns});
     if (plane->down[q->hint_host] && q->group == NULL) r11_recover(plane, q, NULL);
     return 0;
 }
 
 static int dispatch(struct qn_plane *plane, uint16_t from, const Qnet__V1__PlaneMessage *m) {
     switch (m->body_case) {
-    case QNET__V1__PLANE_MESSAGE__BODY_OP: return on_request(plane, m->op->op, false, 0, 0);
+    case QNET__V1__PLANE_MESSAGE__BODY_OP:
+        return on_request(plane, m->op->op, false, 0, 0);
     case QNET__V1__PLANE_MESSAGE__BODY_JOINT:
         return on_request(plane, m->joint->op, true, m->joint->want, m->joint->bound);
-    case QNET__V1__PLANE_MESSAGE__BODY_RESULT: return on_result(plane, m->result);
-    case QNET__V1__PLANE_MESSAGE__BODY_REDIRECT: return on_redirect(plane, m->redirect);
-    case QNET__V1__PLANE_MESSAGE__BODY_LOST: return on_lost(plane, m->lost);
-    case QNET__V1__PLANE_MESSAGE__BODY_SHIP: return on_ship(plane, from, m->ship);
-    case QNET__V1__PLANE_MESSAGE__BODY_SHIP_ACK: return on_ship_ack(plane, from, m->ship_ack);
-    case QNET__V1__PLANE_MESSAGE__BODY_SHIP_NACK: return on_ship_nack(plane, from, m->ship_nack);
-    case QNET__V1__PLANE_MESSAGE__BODY_SHIP_DONE: return on_ship_done(plane, from, m->ship_done);
-    case QNET__V1__PLANE_MESSAGE__BODY_HINT: return on_hint(plane, m->hint);
-    case QNET__V1__PLANE_MESSAGE__BODY_WHO_HAS: return on_who_has(plane, from, m->who_has);
-    case QNET__V1__PLANE_MESSAGE__BODY_HAS: return on_has(plane, from, m->has);
-    case QNET__V1__PLANE_MESSAGE__BODY_BORN: return on_born(plane, from, m->born);
-    default: return -QN_EPROTOCOL; /* Clicked is for the link layer. */
+    case QNET__V1__PLANE_MESSAGE__BODY_RESULT:
+        return on_result(plane, m->result);
+    case QNET__V1__PLANE_MESSAGE__BODY_REDIRECT:
+        return on_redirect(plane, m->redirect);
+    case QNET__V1__PLANE_MESSAGE__BODY_LOST:
+        return on_lost(plane, m->lost);
+    case QNET__V1__PLANE_MESSAGE__BODY_SHIP:
+        return on_ship(plane, from, m->ship);
+    case QNET__V1__PLANE_MESSAGE__BODY_SHIP_ACK:
+        return on_ship_ack(plane, from, m->ship_ack);
+    case QNET__V1__PLANE_MESSAGE__BODY_SHIP_NACK:
+        return on_ship_nack(plane, from, m->ship_nack);
+    case QNET__V1__PLANE_MESSAGE__BODY_SHIP_DONE:
+        return on_ship_done(plane, from, m->ship_done);
+    case QNET__V1__PLANE_MESSAGE__BODY_HINT:
+        return on_hint(plane, m->hint);
+    case QNET__V1__PLANE_MESSAGE__BODY_WHO_HAS:
+        return on_who_has(plane, from, m->who_has);
+    case QNET__V1__PLANE_MESSAGE__BODY_HAS:
+        return on_has(plane, from, m->has);
+    case QNET__V1__PLANE_MESSAGE__BODY_BORN:
+        return on_born(plane, from, m->born);
+    default:
+        return -QN_EPROTOCOL; /* Clicked is for the link layer. */
     }
 }
 
 int qn_plane_on_message(struct qn_plane *plane, uint16_t from, const Qnet__V1__PlaneMessage *message) {
     if (from >= plane->config.n_nodes || from == plane->config.self) return -QN_EPROTOCOL;
     if (plane->n_deferred >= PLANE_DEFERRED_MAX) return -QN_ELIMIT;
+    bool was_down = plane->down[from];
     plane->down[from] = false; /* The channel carries nothing from a dead incarnation: this is the next one. */
     int rc = dispatch(plane, from, message);
+    if (rc < 0) plane->down[from] = was_down;
     settle(plane);
     return rc;
 }

@@ -11,7 +11,8 @@ static struct hint hint_of(const struct qn_plane *plane, const struct group *gro
     return (struct hint){m->qubit, group->id, plane->config.self, m->version, .has_will = false};
 }
 
-struct answer answer_of(const struct qn_plane *plane, const struct op *op, const struct group *group, uint32_t outcome) {
+struct answer answer_of(const struct qn_plane *plane, const struct op *op, const struct group *group,
+                        uint32_t outcome) {
     struct answer answer = {.op_id = op->id, .requester = op->requester, .outcome = outcome};
     for (size_t i = 0; i < op->n_qubits && group != NULL; i++) {
         size_t at = group_find(group, op->qubits[i]);
@@ -25,8 +26,10 @@ struct answer answer_of(const struct qn_plane *plane, const struct op *op, const
 }
 
 void answer_release(struct qn_plane *plane, const struct answer *answer) {
-    if (answer->requester == plane->config.self) finish(plane, answer);
-    else send_result(plane, answer);
+    if (answer->requester == plane->config.self)
+        finish(plane, answer);
+    else
+        send_result(plane, answer);
 }
 
 static bool answer_is_held(const struct qn_plane *plane, uint64_t op_id) {
@@ -48,6 +51,7 @@ struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, Qn
     frozen->group = group;
     qn_map_remove(&plane->groups, group->id);
     group->status = GROUP_FROZEN;
+    group->peer = to;
     must_put(&plane->frozen, frozen->transfer, frozen);
     return frozen;
 }
@@ -74,7 +78,8 @@ static void take_custody(struct qn_plane *plane, struct group *group, uint32_t v
 static struct group *install(struct qn_plane *plane, struct group *group) {
     take_custody(plane, group, 1);
     for (size_t i = group->n; i-- > 0 && plane->any_down;)
-        if (i < group->n && plane->down[group->members[i].owner]) group_trace_owner(plane, group, group->members[i].owner);
+        if (i < group->n && plane->down[group->members[i].owner])
+            group_trace_owner(plane, group, group->members[i].owner);
     if (group->n > 0) return group;
     group_drop(plane, group);
     return NULL;
@@ -97,7 +102,7 @@ struct group *roll_back(struct qn_plane *plane, struct frozen *frozen) {
 static void put_on_probation(struct qn_plane *plane, struct group *group, const struct shipment *shipment) {
     group->status = GROUP_PROBATION;
     group->transfer = shipment->transfer;
-    group->from = shipment->from;
+    group->peer = shipment->from;
     must_put(&plane->probation, group->transfer, group);
 }
 
@@ -106,8 +111,10 @@ void r8_hand_over(struct qn_plane *plane, struct group *group, const struct answ
     uint16_t heir = UINT16_MAX;
     for (size_t i = 0; group != NULL && i < group->n; i++) {
         uint16_t owner = group->members[i].owner;
-        if (owner == plane->config.self) group = NULL; /* Nothing to hand over. */
-        else if (owner < heir && !plane->down[owner]) heir = owner;
+        if (owner == plane->config.self)
+            group = NULL; /* Nothing to hand over. */
+        else if (owner < heir && !plane->down[owner])
+            heir = owner;
     }
     if (group == NULL || heir == UINT16_MAX) {
         if (answer != NULL) answer_release(plane, answer);
@@ -138,8 +145,10 @@ static void execute_for(struct qn_plane *plane, const struct op *op) {
     int rc = r1_execute(plane, op, &group, &outcome);
     struct answer answer = answer_of(plane, op, rc < 0 ? NULL : group, outcome);
     answer.error = rc;
-    if (rc < 0) answer_release(plane, &answer);
-    else r8_hand_over(plane, group, &answer);
+    if (rc < 0)
+        answer_release(plane, &answer);
+    else
+        r8_hand_over(plane, group, &answer);
 }
 
 static void put_off(struct qn_plane *plane, struct qubit *q, const struct request *request) {
@@ -151,8 +160,10 @@ static void r5_joint_request(struct qn_plane *plane, const struct request *reque
     const struct op *op = &request->op;
     struct qubit *other = qubit_find(plane, op->qubits[0] == want->id ? op->qubits[1] : op->qubits[0]);
     struct group *group = want->group;
-    if (qubit_is_busy(other)) put_off(plane, other, request);
-    else if (qubit_is_hosted(other)) execute_for(plane, op);
+    if (qubit_is_busy(other))
+        put_off(plane, other, request);
+    else if (qubit_is_hosted(other))
+        execute_for(plane, op);
     else if (group->id > request->bound)
         send_ship(plane, ship(plane, group, op->requester, QNET__V1__SHIP_KIND__SHIP_KIND_FETCH));
     else {
@@ -166,9 +177,12 @@ static void not_here(struct qn_plane *plane, const struct request *request, stru
     if (q != NULL && q->destroyed && q->last_op == op->id) {
         struct answer answer = {.op_id = op->id, .requester = op->requester, .outcome = q->last_outcome};
         if (!answer_is_held(plane, op->id)) answer_release(plane, &answer);
-    } else if (q != NULL && q->moved && !plane->down[q->next_host]) send_request(plane, q->next_host, request);
-    else if (qubit_may_come(plane, request->want, q)) put_off(plane, qubit_make(plane, request->want), request);
-    else send_lost(plane, op);
+    } else if (q != NULL && q->moved && !plane->down[q->next_host])
+        send_request(plane, q->next_host, request);
+    else if (qubit_may_come(plane, request->want, q))
+        put_off(plane, qubit_make(plane, request->want), request);
+    else
+        send_lost(plane, op);
 }
 
 static bool is_stale(const struct op *op, const struct group *group) { /* Later operations were done since. */
@@ -186,12 +200,18 @@ void r2_route(struct qn_plane *plane, const struct request *request) {
     struct pending *ours = op->requester == plane->config.self ? pending_find(plane, op->id) : NULL;
     if (op->requester == plane->config.self && ours == NULL) return; /* Done meanwhile. */
     if (plane->down[op->requester]) return;
-    if (qubit_is_busy(q)) put_off(plane, q, request);
-    else if (!qubit_is_hosted(q)) not_here(plane, request, q);
-    else if (ours != NULL && request->joint) step(plane, ours); /* Our own request came back: the qubit is here now. */
-    else if (is_stale(op, q->group)) return;
-    else if (request->joint) r5_joint_request(plane, request, q);
-    else execute_for(plane, op);
+    if (qubit_is_busy(q))
+        put_off(plane, q, request);
+    else if (!qubit_is_hosted(q))
+        not_here(plane, request, q);
+    else if (ours != NULL && request->joint)
+        step(plane, ours); /* Our own request came back: the qubit is here now. */
+    else if (is_stale(op, q->group))
+        return;
+    else if (request->joint)
+        r5_joint_request(plane, request, q);
+    else
+        execute_for(plane, op);
 }
 
 /* ---- shipments ---- */
@@ -216,8 +236,10 @@ static void accept(struct qn_plane *plane, struct shipment *shipment) {
     shipment->group = NULL;
     if (!shipment->orphan) send_ship_ack(plane, shipment, id, NULL);
     if (group == NULL) return;
-    if (shipment->orphan) r7_confirm(plane, group);
-    else put_on_probation(plane, group, shipment);
+    if (shipment->orphan)
+        r7_confirm(plane, group);
+    else
+        put_on_probation(plane, group, shipment);
 }
 
 static void accept_push(struct qn_plane *plane, struct shipment *shipment) {
@@ -232,8 +254,8 @@ static void accept_push(struct qn_plane *plane, struct shipment *shipment) {
     send_ship_ack(plane, shipment, merged != NULL ? merged->id : 0, &answer);
 }
 
-/* The sender rolls back. While the shipment waited here we may have said that we have its qubits (R11): whoever comes for
- * them is sent back. */
+/* The sender rolls back. While the shipment waited here we may have said that we have its qubits (R11): whoever comes
+ * for them is sent back. */
 static void refuse(struct qn_plane *plane, struct shipment *shipment, const struct qubit *target) {
     send_ship_nack(plane, shipment, target);
     for (size_t i = 0; i < shipment->group->n; i++) {
@@ -262,10 +284,12 @@ void r6_ship(struct qn_plane *plane, struct shipment *shipment) {
     if (qubit_is_busy(target) || coming)
         defer(plane, qubit_make(plane, shipment->target),
               &(struct deferred){.kind = DEFERRED_SHIPMENT, .shipment = *shipment});
-    else if (shipment->orphan) accept(plane, shipment); /* We are its only custodian. */
+    else if (shipment->orphan)
+        accept(plane, shipment); /* We are its only custodian. */
     else if (target == NULL || target->group == NULL || target->group->id >= shipment->group->id)
         refuse(plane, shipment, target);
-    else accept_push(plane, shipment);
+    else
+        accept_push(plane, shipment);
 }
 
 /* R7, sender: the other has it. */
@@ -287,7 +311,8 @@ void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_i
             q->touched_ns = m->touched_ns;
             q->memory = m->memory;
             r9_learn(q, &hint);
-        } else if (!plane->down[m->owner] && m->owner != frozen->to && !frozen->quiet) send_hint(plane, m->owner, &hint);
+        } else if (!plane->down[m->owner] && m->owner != frozen->to && !frozen->quiet)
+            send_hint(plane, m->owner, &hint);
         qubit_thaw(plane, q);
         qubit_untidy(plane, q);
     }
@@ -303,7 +328,8 @@ void r7_ship_nack(struct qn_plane *plane, struct frozen *frozen, const struct hi
     roll_back(plane, frozen);
     if (pending != NULL && target != NULL && target->owned) {
         pending->state = PENDING_QUEUED;
-        if (next == NULL || plane->down[next->host]) r11_recover(plane, target, pending);
+        if (next == NULL || plane->down[next->host])
+            r11_recover(plane, target, pending);
         else {
             if (next->version >= target->hint_version) {
                 target->hint_host = next->host;
@@ -315,7 +341,8 @@ void r7_ship_nack(struct qn_plane *plane, struct frozen *frozen, const struct hi
     free(frozen);
 }
 
-/* R7, receiver: custody is certain. Our own waiting operations first, strangers' afterwards: this bounds relocations. */
+/* R7, receiver: custody is certain. Our own waiting operations first, strangers' afterwards: this bounds relocations.
+ */
 void r7_confirm(struct qn_plane *plane, struct group *group) {
     if (group->status == GROUP_PROBATION) qn_map_remove(&plane->probation, group->transfer);
     group->status = GROUP_ACTIVE;
@@ -325,7 +352,8 @@ void r7_confirm(struct qn_plane *plane, struct group *group) {
     if (!group_has_owner(group, plane->config.self)) r8_hand_over(plane, group, NULL);
     for (size_t i = 0; i < n; i++) {
         struct pending *pending = pending_of(records[i], PENDING_FETCH);
-        if (pending != NULL) step(plane, pending); /* Even if the one before sent the group away: what it fetched is spent. */
+        if (pending != NULL)
+            step(plane, pending); /* Even if the one before sent the group away: what it fetched is spent. */
     }
     for (size_t i = 0; i < n; i++) qubit_thaw(plane, records[i]);
 }
@@ -335,9 +363,15 @@ void r7_confirm(struct qn_plane *plane, struct group *group) {
 void retry(struct qn_plane *plane, struct deferred *message) {
     plane->n_deferred--;
     switch (message->kind) {
-    case DEFERRED_REQUEST: r2_route(plane, &message->request); break;
-    case DEFERRED_SHIPMENT: r6_ship(plane, &message->shipment); break;
-    case DEFERRED_WHO_HAS: r11_who_has(plane, &message->who_has); break;
+    case DEFERRED_REQUEST:
+        r2_route(plane, &message->request);
+        break;
+    case DEFERRED_SHIPMENT:
+        r6_ship(plane, &message->shipment);
+        break;
+    case DEFERRED_WHO_HAS:
+        r11_who_has(plane, &message->who_has);
+        break;
     }
     free(message); /* What it held was taken. */
 }
@@ -362,15 +396,18 @@ static void step_next(struct qn_plane *plane) {
     struct pending *pending = plane->ready_first;
     plane->ready_first = pending->next_ready;
     pending->ready = false;
-    if (pending->finished) free(pending);
+    if (pending->finished)
+        free(pending);
     else if (pending->state == PENDING_QUEUED || pending->state == PENDING_FROZEN || pending->state == PENDING_RECOVER)
         step(plane, pending);
 }
 
 void settle(struct qn_plane *plane) {
     while (plane->thawing_first != NULL || plane->ready_first != NULL) {
-        if (plane->thawing_first != NULL) thaw_next(plane);
-        else step_next(plane);
+        if (plane->thawing_first != NULL)
+            thaw_next(plane);
+        else
+            step_next(plane);
     }
     tidy(plane);
 }

@@ -23,7 +23,7 @@ enum {
 typedef Qnet__V1__OpKind op_kind;
 #define OP(name) QNET__V1__OP_KIND__OP_KIND_##name
 
-struct op { /* One operation, checked. */
+struct op {      /* One operation, checked. */
     uint64_t id; /* requester << 48 | counter. */
     op_kind kind;
     uint16_t requester;
@@ -76,8 +76,8 @@ struct group { /* One joint state; member i is qubit i of `state`. */
     size_t n;
     struct member *members; /* Owned. */
     struct qn_state *state; /* Owned; NULL if n is 0. */
-    uint64_t transfer;      /* Probation: the shipment it came by, */
-    uint16_t from;          /* and its sender. */
+    uint64_t transfer;      /* Probation: the shipment it came by. */
+    uint16_t peer;          /* Probation: its sender. Frozen: the receiver. */
 };
 
 struct frozen { /* A shipment sent and not yet acknowledged. */
@@ -245,8 +245,9 @@ bool qubit_is_busy(const struct qubit *q);                     /* Frozen or on p
 bool qubit_may_come(const struct qn_plane *plane, qn_qubit id, const struct qubit *q); /* Custody not yet seen (R2). */
 void qubit_own(struct qn_plane *plane, struct qubit *q);
 void qubit_disown(struct qn_plane *plane, struct qubit *q);
-void qubit_thaw(struct qn_plane *plane, struct qubit *q);   /* Looks again at what waits for it, soon. */
-void qubit_untidy(struct qn_plane *plane, struct qubit *q); /* Frees or shelves the record, soon, if nothing needs it. */
+void qubit_thaw(struct qn_plane *plane, struct qubit *q); /* Looks again at what waits for it, soon. */
+void qubit_untidy(struct qn_plane *plane,
+                  struct qubit *q); /* Frees or shelves the record, soon, if nothing needs it. */
 void tidy(struct qn_plane *plane);
 void defer(struct qn_plane *plane, struct qubit *q, const struct deferred *message); /* Takes what it holds. */
 void deferred_append(struct deferred_list *list, struct deferred *message);
@@ -290,7 +291,7 @@ void r7_confirm(struct qn_plane *plane, struct group *group);
 void r8_hand_over(struct qn_plane *plane, struct group *group, const struct answer *answer);
 struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, Qnet__V1__ShipKind kind);
 struct group *roll_back(struct qn_plane *plane, struct frozen *frozen); /* The caller frees `frozen`. */
-void retry(struct qn_plane *plane, struct deferred *message); /* Takes it. */
+void retry(struct qn_plane *plane, struct deferred *message);           /* Takes it. */
 
 /* recover.c */
 void r11_recover(struct qn_plane *plane, struct qubit *q, struct pending *pending);
@@ -307,7 +308,8 @@ void send_result(struct qn_plane *plane, const struct answer *answer);
 void send_redirect(struct qn_plane *plane, const struct op *op, const struct hint *hint);
 void send_lost(struct qn_plane *plane, const struct op *op);
 void send_ship(struct qn_plane *plane, const struct frozen *frozen);
-void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint64_t group, const struct answer *answer);
+void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint64_t group,
+                   const struct answer *answer);
 void send_ship_nack(struct qn_plane *plane, const struct shipment *shipment, const struct qubit *target);
 void send_ship_done(struct qn_plane *plane, uint16_t to, uint64_t transfer);
 void send_hint(struct qn_plane *plane, uint16_t to, const struct hint *hint);

@@ -14,8 +14,10 @@ static void out_push(struct qn_plane *plane, uint16_t to, const Qnet__V1__PlaneM
     struct out *out = must(malloc(sizeof *out + len));
     *out = (struct out){.to = to, .len = len};
     qnet__v1__plane_message__pack(message, out->bytes);
-    if (plane->out_first == NULL) plane->out_first = out;
-    else plane->out_last->next = out;
+    if (plane->out_first == NULL)
+        plane->out_first = out;
+    else
+        plane->out_last->next = out;
     plane->out_last = out;
     plane->n_out++;
 }
@@ -207,7 +209,8 @@ void send_ship(struct qn_plane *plane, const struct frozen *frozen) {
     free(bytes);
 }
 
-void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint64_t group, const struct answer *answer) {
+void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint64_t group,
+                   const struct answer *answer) {
     struct packed_answer packed;
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     Qnet__V1__ShipAck ack = QNET__V1__SHIP_ACK__INIT;

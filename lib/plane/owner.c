@@ -5,7 +5,9 @@
 
 #include "plane/internal.h"
 
-struct pending *pending_find(const struct qn_plane *plane, uint64_t op_id) { return qn_map_get(&plane->pending, op_id); }
+struct pending *pending_find(const struct qn_plane *plane, uint64_t op_id) {
+    return qn_map_get(&plane->pending, op_id);
+}
 
 struct pending *pending_of(const struct qubit *q, enum pending_state state) {
     return q->first != NULL && q->first->state == state ? q->first : NULL;
@@ -24,8 +26,10 @@ static bool is_first(const struct pending *pending) {
 }
 
 static void enqueue(struct pending *pending, struct qubit *q) {
-    if (q->first == NULL) q->first = pending;
-    else q->last->next[place_of(q->last, q)] = pending;
+    if (q->first == NULL)
+        q->first = pending;
+    else
+        q->last->next[place_of(q->last, q)] = pending;
     q->last = pending;
 }
 
@@ -33,8 +37,10 @@ static void dequeue(struct qn_plane *plane, struct pending *pending) {
     for (size_t i = 0; i < pending->op.n_qubits; i++) {
         struct qubit *q = pending->records[i];
         q->first = pending->next[i];
-        if (q->first == NULL) q->last = NULL;
-        else if (is_first(q->first)) op_ready(plane, q->first);
+        if (q->first == NULL)
+            q->last = NULL;
+        else if (is_first(q->first))
+            op_ready(plane, q->first);
         qubit_untidy(plane, q);
     }
 }
@@ -43,8 +49,10 @@ void op_ready(struct qn_plane *plane, struct pending *pending) {
     if (pending->ready) return;
     pending->ready = true;
     pending->next_ready = NULL;
-    if (plane->ready_first == NULL) plane->ready_first = pending;
-    else plane->ready_last->next_ready = pending;
+    if (plane->ready_first == NULL)
+        plane->ready_first = pending;
+    else
+        plane->ready_last->next_ready = pending;
     plane->ready_last = pending;
 }
 
@@ -100,8 +108,12 @@ int qn_plane_submit(struct qn_plane *plane, const struct qn_plane_op *op) {
 }
 
 int qn_plane_claim(struct qn_plane *plane, qn_qubit qubit, uint64_t now_ns, struct qn_memory memory) {
-    struct qn_plane_op op = {.kind = OP(IDLE), .qubits = {qubit}, .n_qubits = 1, .time_ns = now_ns,
-                             .args = {memory.t1_s, memory.t2_s}, .n_args = 2};
+    struct qn_plane_op op = {.kind = OP(IDLE),
+                             .qubits = {qubit},
+                             .n_qubits = 1,
+                             .time_ns = now_ns,
+                             .args = {memory.t1_s, memory.t2_s},
+                             .n_args = 2};
     int rc = submit(plane, &op, true);
     if (rc == 0) qubit_find(plane, qubit)->memory = memory;
     settle(plane);
@@ -142,8 +154,10 @@ void finish(struct qn_plane *plane, const struct answer *answer) {
     for (size_t i = 0; i < op->n_qubits; i++) {
         struct qubit *q = pending->records[i];
         q->touched_ns = op->times_ns[i];
-        if (answer->error < 0) q->doomed = false;
-        else if (op_destroys(op->kind)) qubit_disown(plane, q);
+        if (answer->error < 0)
+            q->doomed = false;
+        else if (op_destroys(op->kind))
+            qubit_disown(plane, q);
     }
     for (size_t i = 0; i < answer->n_hints; i++) {
         struct qubit *q = qubit_find(plane, answer->hints[i].qubit);
@@ -153,8 +167,10 @@ void finish(struct qn_plane *plane, const struct answer *answer) {
     qn_map_remove(&plane->pending, op->id);
     if (!pending->silent)
         result_push(&plane->results, &(struct qn_plane_result){pending->tag, answer->outcome, answer->error});
-    if (pending->ready) pending->finished = true; /* The list of ready operations frees it. */
-    else free(pending);
+    if (pending->ready)
+        pending->finished = true; /* The list of ready operations frees it. */
+    else
+        free(pending);
 }
 
 /* R9: hints carry versions; an owner never goes back to an older one. */
@@ -196,8 +212,10 @@ static void execute(struct qn_plane *plane, struct pending *pending) {
     struct answer answer = answer_of(plane, &pending->op, NULL, outcome); /* No hints: we host it. */
     answer.error = rc;
     pending->state = PENDING_HELD;
-    if (rc < 0) finish(plane, &answer);
-    else r8_hand_over(plane, group, &answer);
+    if (rc < 0)
+        finish(plane, &answer);
+    else
+        r8_hand_over(plane, group, &answer);
 }
 
 /* Where to ask for q: its hint, or our own tombstone if the hint is ourselves. False: the operation waits. */
@@ -234,7 +252,8 @@ static void r3_single(struct qn_plane *plane, struct pending *pending) {
 
 static void ask_for(struct qn_plane *plane, struct pending *pending, struct qubit *q, uint64_t bound) {
     pending->state = PENDING_FETCH;
-    send_request(plane, q->hint_host, &(struct request){.op = pending->op, .joint = true, .want = q->id, .bound = bound});
+    send_request(plane, q->hint_host,
+                 &(struct request){.op = pending->op, .joint = true, .want = q->id, .bound = bound});
 }
 
 /* One qubit is here, the other is not: the higher group goes to the lower. */
@@ -255,9 +274,12 @@ static void push_or_fetch(struct qn_plane *plane, struct pending *pending, struc
 static void r4_joint(struct qn_plane *plane, struct pending *pending) {
     struct qubit *a = pending->records[0], *b = pending->records[1];
     bool a_here = qubit_is_hosted(a), b_here = qubit_is_hosted(b);
-    if (a_here && b_here) execute(plane, pending);
-    else if (a_here) push_or_fetch(plane, pending, a, b);
-    else if (b_here) push_or_fetch(plane, pending, b, a);
+    if (a_here && b_here)
+        execute(plane, pending);
+    else if (a_here)
+        push_or_fetch(plane, pending, a, b);
+    else if (b_here)
+        push_or_fetch(plane, pending, b, a);
     else {
         struct qubit *high = a->hint_group >= b->hint_group ? a : b, *low = high == a ? b : a;
         if (locate(plane, pending, high)) ask_for(plane, pending, high, low->hint_group);
@@ -276,8 +298,10 @@ void step(struct qn_plane *plane, struct pending *pending) {
             pending->state = PENDING_FROZEN;
             return;
         }
-    if (pending->op.n_qubits == 1) r3_single(plane, pending);
-    else r4_joint(plane, pending);
+    if (pending->op.n_qubits == 1)
+        r3_single(plane, pending);
+    else
+        r4_joint(plane, pending);
 }
 
 /* Something the operation counted on is gone: finds out anew where its qubits are. */
@@ -290,7 +314,8 @@ void recover_op(struct qn_plane *plane, struct pending *pending) {
         if (q->group == NULL && !asking) r11_recover(plane, q, pending);
         wait = wait || q->inquiry != NULL;
     }
-    if (wait) pending->state = PENDING_RECOVER;
+    if (wait)
+        pending->state = PENDING_RECOVER;
     else {
         pending->state = PENDING_QUEUED;
         op_ready(plane, pending);

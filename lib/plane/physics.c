@@ -23,8 +23,7 @@ static bool op_has_axis(op_kind kind) { return kind == OP(MEASURE) || kind == OP
 static bool args_are_valid(struct op *op) {
     for (size_t i = 0; i < op->n_args; i++)
         if (!isfinite(op->args[i])) return false;
-    if (op->kind == OP(IDLE) && op->n_args == 2)
-        return memory_is_valid(&(struct qn_memory){op->args[0], op->args[1]});
+    if (op->kind == OP(IDLE) && op->n_args == 2) return memory_is_valid(&(struct qn_memory){op->args[0], op->args[1]});
     if (op_has_axis(op->kind) || op->kind == OP(ROT)) {
         double length = hypot(hypot(op->args[0], op->args[1]), op->args[2]);
         if (op->n_args != (op->kind == OP(ROT) ? 4 : 3) || !(length > 1e-6 && length < 1e6)) return false;
@@ -37,7 +36,8 @@ static bool args_are_valid(struct op *op) {
 bool op_is_valid(const struct qn_plane *plane, struct op *op) {
     if (op->kind < OP(X) || op->kind > OP(IDLE)) return false;
     if (op->n_qubits == 0 || op->n_qubits != op_n_qubits(op->kind)) return false;
-    if (op->qubits[0] == 0 || (op->n_qubits == 2 && (op->qubits[1] == 0 || op->qubits[0] == op->qubits[1]))) return false;
+    if (op->qubits[0] == 0 || (op->n_qubits == 2 && (op->qubits[1] == 0 || op->qubits[0] == op->qubits[1])))
+        return false;
     if (op->requester >= plane->config.n_nodes || op->id >> 48 != op->requester) return false;
     if (!(op->depolarise >= 0 && op->depolarise <= 1)) return false;
     if (!(op->readout_error >= 0 && op->readout_error <= 1)) return false;
@@ -72,7 +72,8 @@ static void member_remove(struct qn_plane *plane, struct group *group, size_t at
 }
 
 static void group_remove(struct qn_plane *plane, struct group *group, size_t at, struct qn_rng *rng) {
-    if (group->n > 1) qn_state_remove(group->state, at, rng);
+    if (group->n > 1)
+        qn_state_remove(group->state, at, rng);
     else {
         qn_state_free(group->state);
         group->state = NULL;
@@ -165,8 +166,10 @@ static uint32_t flip(uint32_t outcome, unsigned bits, double error, struct qn_rn
 
 static void depolarise(struct group *group, const struct op *op, const size_t *at, struct qn_rng *rng) {
     if (op->depolarise == 0) return;
-    if (op->n_qubits == 2) qn_state_depolarise2(group->state, at[0], at[1], 1 - op->depolarise, rng);
-    else qn_state_depolarise1(group->state, at[0], 1 - op->depolarise, rng);
+    if (op->n_qubits == 2)
+        qn_state_depolarise2(group->state, at[0], at[1], 1 - op->depolarise, rng);
+    else
+        qn_state_depolarise1(group->state, at[0], 1 - op->depolarise, rng);
 }
 
 static void start_clock(struct group *group, size_t at, const struct op *op) {
@@ -191,9 +194,12 @@ static uint32_t act(struct group *group, const struct op *op, const size_t *at, 
         depolarise(group, op, at, rng);
         outcome = (uint32_t)qn_state_bell_measure(group->state, at[0], at[1], u);
         return flip(outcome, 2, op->readout_error, rng);
-    case OP(RESET): qn_state_reset(group->state, at[0], rng); break;
+    case OP(RESET):
+        qn_state_reset(group->state, at[0], rng);
+        break;
     case OP(DISCARD):
-    case OP(IDLE): return 0;
+    case OP(IDLE):
+        return 0;
     default:
         if (qn_state_gate(group->state, (enum qn_gate)op->kind, at, op->args) < 0) abort(); /* It was checked. */
     }
@@ -270,7 +276,8 @@ int r1_execute(struct qn_plane *plane, const struct op *op, struct group **ret_g
     if (draws) marginals_add(&before, plane, op, low);
     if (draws && high != NULL) marginals_add(&before, plane, op, high);
 
-    if (kernel) outcome = swap(plane, op, low, high, u, &rng);
+    if (kernel)
+        outcome = swap(plane, op, low, high, u, &rng);
     else {
         if (high != NULL) merge(plane, low, high, &rng);
         if (!again) outcome = act_and_note(plane, op, low, u, &rng);

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 
 #include "plane/internal.h"
@@ -21,7 +19,8 @@ int qn_plane_new(const struct qn_plane_config *config, struct qn_plane **ret_pla
     }
     uint64_t first = config->first_sequence & ((UINT64_C(1) << 48) - 1);
     if (first == 0) first = 1; /* 0 is no qubit, and no operation. */
-    *plane = (struct qn_plane){.config = *config, .now_ns = config->now_ns, .down = down, .died = died, .last_born = last_born};
+    *plane = (struct qn_plane){
+        .config = *config, .now_ns = config->now_ns, .down = down, .died = died, .last_born = last_born};
     plane->next_qubit = plane->next_op = plane->next_transfer = plane->next_inquiry = first;
     *ret_plane = plane;
     return 0;
@@ -132,7 +131,8 @@ int qn_plane_create(struct qn_plane *plane, const struct qn_birth *births, size_
     *ret_group = group->id;
     r8_hand_over(plane, group, NULL);
     if (group->status == GROUP_FROZEN) { /* Born names the destination: no other hint is needed. */
-        struct frozen *frozen = qn_map_get(&plane->frozen, (uint64_t)plane->config.self << 48 | (plane->next_transfer - 1));
+        struct frozen *frozen =
+            qn_map_get(&plane->frozen, (uint64_t)plane->config.self << 48 | (plane->next_transfer - 1));
         frozen->quiet = true;
     }
     settle(plane);
@@ -183,11 +183,7 @@ bool qn_plane_next_birth(struct qn_plane *plane, struct qn_plane_arrival *ret_ar
 
 static uint16_t host_of(const struct qn_plane *plane, const struct qubit *q) {
     if (q->group == NULL) return q->moved ? q->next_host : plane->config.self;
-    if (q->group->status != GROUP_FROZEN) return plane->config.self;
-    size_t i = 0;
-    for (void *value; qn_map_next(&plane->frozen, &i, NULL, &value);)
-        if (((struct frozen *)value)->group == q->group) return ((struct frozen *)value)->to;
-    return plane->config.self;
+    return q->group->status == GROUP_FROZEN ? q->group->peer : plane->config.self;
 }
 
 int qn_plane_announce(struct qn_plane *plane, qn_qubit qubit, uint16_t owner, uint64_t group, uint64_t touched_ns,

@@ -72,12 +72,15 @@ bool qn_plane_next_out(struct qn_plane *plane, struct qn_plane_out *ret_out);
 /* Qubits that were born elsewhere for us (or here, for ourselves), and outcomes of qubits measured on emission. */
 struct qn_plane_arrival { qn_qubit qubit; uint32_t link, origin, create_id; uint64_t sequence; uint64_t touched_ns; };
 bool qn_plane_next_birth(struct qn_plane *plane, struct qn_plane_arrival *ret_arrival);
-/* Sets the memory and the clock of a qubit that has just arrived (owner's side; nothing decays before). */
+/* Sets the memory and the clock of a qubit that has just arrived (owner's side; nothing decays before). Travels as IDLE
+ * with args t1_s, t2_s, in order with the operations on the qubit. */
 int qn_plane_claim(struct qn_plane *plane, qn_qubit qubit, uint64_t now_ns, struct qn_memory memory);
 
-/* Graceful exit (R13): queues the hand-over of every group with remote members. True when nothing is left to hand over. */
+/* Graceful exit (R13): queues the hand-over of every group with remote members. True when nothing is left to hand over:
+ * call it again, while messages flow, until then. */
 bool qn_plane_leave(struct qn_plane *plane);
-/* The incarnation of `node` is over (R0): operations that need it end with -QN_ELOST; its qubits are traced out. */
+/* The incarnation of `node` is over (R0), and all it sent has been handed in: its qubits are traced out, and operations
+ * that needed it go on with what is left (R10, R11). A message from it, or a qubit created for it, starts the next one. */
 void qn_plane_on_down(struct qn_plane *plane, uint16_t node);
 
 /* Numbers for status, and checks. */

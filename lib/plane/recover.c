@@ -44,7 +44,8 @@ static Qnet__V1__Has look(const struct qn_plane *plane, qn_qubit qubit, uint64_t
         has.status = HAS_IT;
         has.version = q->group->members[group_find(q->group, qubit)].version;
         has.group = q->group->id;
-    } else if (has_in_deferred(plane, qubit, &has)) return has;
+    } else if (has_in_deferred(plane, qubit, &has))
+        return has;
     else if (q != NULL && q->destroyed) { /* Nobody knows better: the result is here. */
         has.status = HAS_IT;
         has.version = UINT32_MAX;
@@ -61,8 +62,12 @@ static void resurrect(struct qn_plane *plane, struct qubit *q) {
     struct group *group = must(group_new(group_new_id(plane), 1));
     if (qn_state_new_bloch(q->will, &group->state) < 0) abort(); /* Memory: wills are checked when they come. */
     q->hint_version++;
-    group->members[0] = (struct member){.qubit = q->id, .record = q, .owner = plane->config.self,
-                                        .version = q->hint_version, .touched_ns = q->touched_ns, .memory = q->memory};
+    group->members[0] = (struct member){.qubit = q->id,
+                                        .record = q,
+                                        .owner = plane->config.self,
+                                        .version = q->hint_version,
+                                        .touched_ns = q->touched_ns,
+                                        .memory = q->memory};
     must_put(&plane->groups, group->id, group);
     q->group = group;
     q->moved = false;
@@ -81,19 +86,23 @@ static void conclude(struct qn_plane *plane, struct qubit *q) {
     struct inquiry *inquiry = q->inquiry;
     if (inquiry->id == 0 || inquiry->n_missing > 0) return;
     bool found = inquiry->status != HAS_NO;
-    bool overtaken = found && q->hint_version > inquiry->version && !plane->down[q->hint_host]; /* By a hint, meanwhile. */
+    bool overtaken =
+        found && q->hint_version > inquiry->version && !plane->down[q->hint_host]; /* By a hint, meanwhile. */
     bool known = q->group != NULL || overtaken;
-    if (!known && found && !plane->down[inquiry->host]) follow(q, inquiry);
-    else if (!known) resurrect(plane, q);
+    if (!known && found && !plane->down[inquiry->host])
+        follow(q, inquiry);
+    else if (!known)
+        resurrect(plane, q);
     inquiry_free(q);
     struct pending *pending = pending_of(q, PENDING_RECOVER);
     if (pending != NULL) op_ready(plane, pending);
 }
 
-static void note(struct inquiry *inquiry, const Qnet__V1__Has *has) { /* The highest version wins, custody before tombstones. */
+static void note(struct inquiry *inquiry,
+                 const Qnet__V1__Has *has) { /* The highest version wins, custody before tombstones. */
     if (has->status == HAS_NO) return;
-    if (inquiry->status != HAS_NO && (has->version < inquiry->version ||
-                                      (has->version == inquiry->version && has->status <= inquiry->status)))
+    if (inquiry->status != HAS_NO &&
+        (has->version < inquiry->version || (has->version == inquiry->version && has->status <= inquiry->status)))
         return;
     inquiry->status = has->status;
     inquiry->version = has->version;
@@ -171,8 +180,10 @@ static void take_back(struct qn_plane *plane, struct frozen *frozen, uint16_t de
         struct qubit *target = qubit_find(plane, frozen->target);
         if (pending != NULL && target != NULL && target->owned) {
             pending->state = PENDING_QUEUED;
-            if (target->group == NULL) r11_recover(plane, target, pending);
-            else op_ready(plane, pending);
+            if (target->group == NULL)
+                r11_recover(plane, target, pending);
+            else
+                op_ready(plane, pending);
         }
     }
     r8_hand_over(plane, group, frozen->has_answer ? &frozen->answer : NULL);
@@ -183,8 +194,10 @@ static void take_back_all(struct qn_plane *plane, uint16_t dead) {
     struct keys keys = keys_of(&plane->frozen);
     for (size_t i = 0; i < keys.n; i++) {
         struct frozen *frozen = qn_map_get(&plane->frozen, keys.items[i]);
-        if (frozen != NULL && frozen->to == dead) take_back(plane, frozen, dead);
-        else if (frozen != NULL) group_trace_owner(plane, frozen->group, dead); /* As its receiver does. */
+        if (frozen != NULL && frozen->to == dead)
+            take_back(plane, frozen, dead);
+        else if (frozen != NULL)
+            group_trace_owner(plane, frozen->group, dead); /* As its receiver does. */
     }
     free(keys.items);
 }
@@ -204,7 +217,7 @@ static void end_probation(struct qn_plane *plane, uint16_t dead) {
     struct keys keys = keys_of(&plane->probation);
     for (size_t i = 0; i < keys.n; i++) {
         struct group *group = qn_map_get(&plane->probation, keys.items[i]);
-        if (group != NULL && group->from == dead) r7_confirm(plane, group);
+        if (group != NULL && group->peer == dead) r7_confirm(plane, group);
     }
     free(keys.items);
 }
@@ -221,7 +234,8 @@ static void sort_deferred(struct qn_plane *plane, struct deferred_list *list, ui
         if (gone) {
             plane->n_deferred--;
             deferred_free(d);
-        } else deferred_append(d->kind == DEFERRED_SHIPMENT ? ret_shipments : ret_others, d);
+        } else
+            deferred_append(d->kind == DEFERRED_SHIPMENT ? ret_shipments : ret_others, d);
     }
 }
 
@@ -255,7 +269,8 @@ static void recover_ops(struct qn_plane *plane) {
         struct pending *pending = pending_find(plane, keys.items[i]);
         if (pending == NULL) continue;
         if (pending->state == PENDING_FROZEN) op_ready(plane, pending);
-        if (pending->state != PENDING_ASKED && pending->state != PENDING_FETCH && pending->state != PENDING_RECOVER) continue;
+        if (pending->state != PENDING_ASKED && pending->state != PENDING_FETCH && pending->state != PENDING_RECOVER)
+            continue;
         recover_op(plane, pending);
     }
     free(keys.items);
@@ -266,7 +281,8 @@ static void recover_qubits(struct qn_plane *plane, uint16_t dead) {
     for (size_t i = 0; i < keys.n; i++) {
         struct qubit *q = qubit_find(plane, keys.items[i]);
         if (q == NULL || !q->owned) continue;
-        if (!q->announced && q->id >> 48 == dead && !q->doomed) plane_discard(plane, q->id); /* Its Born went down, too. */
+        if (!q->announced && q->id >> 48 == dead && !q->doomed)
+            plane_discard(plane, q->id);           /* Its Born went down, too. */
         if (!q->announced && !q->doomed) continue; /* Born comes, with the will. */
         if (q->inquiry != NULL) {
             if (q->inquiry->round != plane->round) r11_recover(plane, q, NULL);

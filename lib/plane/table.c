@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records of qubits, groups, and messages put off. A record lives while the qubit is hosted, frozen, owned or waited for
- * here; after that it is history (a tombstone, or the result of a destroyed qubit) until PLANE_HISTORY_MAX younger ones
- * push it out. */
+/* Records of qubits, groups, and messages put off. A record lives while the qubit is hosted, frozen, owned or waited
+ * for here; after that it is history (a tombstone, or the result of a destroyed qubit) until PLANE_HISTORY_MAX younger
+ * ones push it out. */
 #include <stdlib.h>
 
 #include "plane/internal.h"
@@ -17,7 +17,9 @@ void must_put(struct qn_map *map, uint64_t key, void *value) {
 
 /* ---- qubits ---- */
 
-struct qubit *qubit_find(const struct qn_plane *plane, qn_qubit id) { return qn_map_get(&plane->qubits, id); }
+struct qubit *qubit_find(const struct qn_plane *plane, qn_qubit id) {
+    return qn_map_get(&plane->qubits, id);
+}
 
 struct qubit *qubit_make(struct qn_plane *plane, qn_qubit id) {
     struct qubit *q = qubit_find(plane, id);
@@ -32,9 +34,7 @@ bool qubit_is_hosted(const struct qubit *q) {
     return q != NULL && q->group != NULL && q->group->status != GROUP_FROZEN;
 }
 
-bool qubit_is_busy(const struct qubit *q) {
-    return q != NULL && q->group != NULL && q->group->status != GROUP_ACTIVE;
-}
+bool qubit_is_busy(const struct qubit *q) { return q != NULL && q->group != NULL && q->group->status != GROUP_ACTIVE; }
 
 bool qubit_may_come(const struct qn_plane *plane, qn_qubit id, const struct qubit *q) {
     uint64_t origin = id >> 48;
@@ -62,8 +62,10 @@ void qubit_thaw(struct qn_plane *plane, struct qubit *q) {
     if (q->thawing || (q->deferred.first == NULL && pending_of(q, PENDING_FROZEN) == NULL)) return;
     q->thawing = true;
     q->next_thawing = NULL;
-    if (plane->thawing_first == NULL) plane->thawing_first = q;
-    else plane->thawing_last->next_thawing = q;
+    if (plane->thawing_first == NULL)
+        plane->thawing_first = q;
+    else
+        plane->thawing_last->next_thawing = q;
     plane->thawing_last = q;
 }
 
@@ -76,10 +78,14 @@ void qubit_untidy(struct qn_plane *plane, struct qubit *q) {
 
 static void history_remove(struct qn_plane *plane, struct qubit *q) {
     if (!q->in_history) return;
-    if (q->older != NULL) q->older->younger = q->younger;
-    else plane->oldest = q->younger;
-    if (q->younger != NULL) q->younger->older = q->older;
-    else plane->youngest = q->older;
+    if (q->older != NULL)
+        q->older->younger = q->younger;
+    else
+        plane->oldest = q->younger;
+    if (q->younger != NULL)
+        q->younger->older = q->older;
+    else
+        plane->youngest = q->older;
     q->older = q->younger = NULL;
     q->in_history = false;
     plane->n_history--;
@@ -88,8 +94,10 @@ static void history_remove(struct qn_plane *plane, struct qubit *q) {
 static void history_append(struct qn_plane *plane, struct qubit *q) {
     if (q->in_history) return;
     q->older = plane->youngest;
-    if (plane->youngest != NULL) plane->youngest->younger = q;
-    else plane->oldest = q;
+    if (plane->youngest != NULL)
+        plane->youngest->younger = q;
+    else
+        plane->oldest = q;
     plane->youngest = q;
     q->in_history = true;
     plane->n_history++;
@@ -106,9 +114,12 @@ void tidy(struct qn_plane *plane) {
         struct qubit *q = plane->untidy;
         plane->untidy = q->next_untidy;
         q->untidy = false;
-        if (q->group != NULL || q->owned || q->first != NULL || q->deferred.first != NULL) history_remove(plane, q);
-        else if (q->moved || q->destroyed) history_append(plane, q);
-        else forget(plane, q);
+        if (q->group != NULL || q->owned || q->first != NULL || q->deferred.first != NULL)
+            history_remove(plane, q);
+        else if (q->moved || q->destroyed)
+            history_append(plane, q);
+        else
+            forget(plane, q);
     }
     while (plane->n_history > PLANE_HISTORY_MAX) forget(plane, plane->oldest);
 }

@@ -21,8 +21,10 @@ static void queue_push(struct cluster_queue *queue, const uint8_t *bytes, size_t
     frame->next = NULL;
     frame->len = len;
     if (len > 0) memcpy(frame->bytes, bytes, len);
-    if (queue->first == NULL) queue->first = frame;
-    else queue->last->next = frame;
+    if (queue->first == NULL)
+        queue->first = frame;
+    else
+        queue->last->next = frame;
     queue->last = frame;
     queue->n++;
 }
@@ -104,8 +106,8 @@ void cluster_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uin
     cluster_collect(cluster, maker);
 }
 
-void cluster_settled_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uint16_t b, const double tensor[16],
-                          qn_qubit ret_qubits[2]) {
+void cluster_settled_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uint16_t b,
+                          const double tensor[16], qn_qubit ret_qubits[2]) {
     cluster_pair(cluster, maker, a, b, tensor, ret_qubits);
     cluster_run(cluster);
 }
@@ -126,33 +128,66 @@ size_t cluster_in_flight(const struct plane_cluster *cluster) {
     return n;
 }
 
-static void deliver(struct plane_cluster *cluster, uint16_t from, uint16_t to) {
+static void hash_frame(struct plane_cluster *cluster, uint16_t from, uint16_t to, const struct cluster_frame *frame) {
+    uint64_t hash = cluster->transcript * 31 + from * CLUSTER_MAX + to;
+    for (size_t i = 0; i < frame->len; i++) hash = (hash ^ frame->bytes[i]) * UINT64_C(0x100000001b3);
+    cluster->transcript = hash;
+}
+
+static int deliver(struct plane_cluster *cluster, uint16_t from, uint16_t to, bool mutate) {
     struct cluster_frame *frame = queue_pop(&cluster->queues[from][to]);
     struct qn_plane *plane = cluster->planes[to];
+    int rc = 0;
     qn_plane_set_time(plane, ++cluster->clock << 10);
-    if (frame->len == 0) qn_plane_on_down(plane, from);
+    hash_frame(cluster, from, to, frame);
+    for (uint64_t n = mutate && frame->len > 0 ? 1 + qn_rng_below(&cluster->rng, 3) : 0; n > 0; n--)
+        frame->bytes[qn_rng_below(&cluster->rng, frame->len)] ^= (uint8_t)(1 << qn_rng_below(&cluster->rng, 8));
+    if (frame->len == 0)
+        qn_plane_on_down(plane, from);
     else {
         Qnet__V1__PlaneMessage *message = qnet__v1__plane_message__unpack(NULL, frame->len, frame->bytes);
-        assert(message != NULL);
-        int rc = qn_plane_on_message(plane, from, message);
-        assert(rc == 0);
-        qnet__v1__plane_message__free_unpacked(message, NULL);
+        assert(message != NULL || mutate);
+        rc = message == NULL ? -QN_EPROTOCOL : qn_plane_on_message(plane, from, message);
+        if (message != NULL) qnet__v1__plane_message__free_unpacked(message, NULL);
     }
     free(frame);
     cluster_collect(cluster, to);
+    return rc;
 }
 
-bool cluster_deliver(struct plane_cluster *cluster) {
+static bool choose(struct plane_cluster *cluster, uint16_t *ret_from, uint16_t *ret_to) {
     size_t n = cluster_in_flight(cluster);
     if (n == 0) return false;
     size_t chosen = (size_t)qn_rng_below(&cluster->rng, n);
     for (uint16_t i = 0; i < cluster->n; i++)
         for (uint16_t k = 0; k < cluster->n; k++)
             if (cluster->queues[i][k].n > 0 && chosen-- == 0) {
-                deliver(cluster, i, k);
+                *ret_from = i;
+                *ret_to = k;
                 return true;
             }
     return false;
+}
+
+bool cluster_deliver(struct plane_cluster *cluster) {
+    uint16_t from, to;
+    if (!choose(cluster, &from, &to)) return false;
+    int rc = deliver(cluster, from, to, false);
+    assert(rc == 0);
+    return true;
+}
+
+bool cluster_deliver_mutated(struct plane_cluster *cluster, size_t *refused, size_t *harmless) {
+    uint16_t from, to;
+    if (!choose(cluster, &from, &to)) return false;
+    int rc = deliver(cluster, from, to, true);
+    assert(rc == 0 || rc == -QN_EPROTOCOL);
+    if (rc < 0)
+        ++*refused;
+    else
+        ++*harmless;
+    qn_plane_check(cluster->planes[to]);
+    return true;
 }
 
 void cluster_run(struct plane_cluster *cluster) {
@@ -203,7 +238,8 @@ static void check_i2(void *context, qn_qubit qubit, uint16_t owner, uint64_t gro
     assert(qn_map_get(&census->good, group) == census->cluster->planes[census->node]);
 }
 
-static void check_owned(const struct plane_cluster *cluster, const struct qn_plane *plane, const struct census *census) {
+static void check_owned(const struct plane_cluster *cluster, const struct qn_plane *plane,
+                        const struct census *census) {
     size_t i = 0;
     for (void *value; qn_map_next(&plane->qubits, &i, NULL, &value);) {
         const struct qubit *q = value;
@@ -239,6 +275,10 @@ void cluster_check(const struct plane_cluster *cluster) { take_census(cluster, f
 void cluster_check_final(const struct plane_cluster *cluster) {
     assert(cluster_in_flight(cluster) == 0);
     take_census(cluster, true);
+}
+
+size_t cluster_n_records(const struct plane_cluster *cluster, uint16_t node) {
+    return cluster->planes[node]->qubits.len;
 }
 
 int cluster_host_of(const struct plane_cluster *cluster, qn_qubit qubit) {

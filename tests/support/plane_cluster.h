@@ -25,12 +25,13 @@ struct cluster_result {
 
 struct plane_cluster {
     uint16_t n;
-    struct qn_plane *planes[CLUSTER_MAX]; /* NULL: crashed. */
+    struct qn_plane *planes[CLUSTER_MAX];                  /* NULL: crashed. */
     struct cluster_queue queues[CLUSTER_MAX][CLUSTER_MAX]; /* From, to. */
     struct qn_rng rng;                                     /* The scheduler's. */
     uint64_t clock;                                        /* Of group ids: later groups have higher ids. */
     struct cluster_result results[CLUSTER_RESULTS];        /* By tag. */
     size_t n_frames, n_arrivals;                           /* Sent in all; births seen by owners. */
+    uint64_t transcript;                                   /* Hash of every frame delivered, in order. */
 };
 
 struct plane_cluster *cluster_new(uint16_t n, uint64_t seed);
@@ -40,14 +41,16 @@ void cluster_free(struct plane_cluster *cluster);
 void cluster_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uint16_t b, const double tensor[16],
                   qn_qubit ret_qubits[2]);
 /* The same, told to everybody before anything else happens. */
-void cluster_settled_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uint16_t b, const double tensor[16],
-                          qn_qubit ret_qubits[2]);
+void cluster_settled_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uint16_t b,
+                          const double tensor[16], qn_qubit ret_qubits[2]);
 int cluster_submit(struct plane_cluster *cluster, uint16_t node, const struct qn_plane_op *op);
 void cluster_collect(struct plane_cluster *cluster, uint16_t node); /* After calling a plane directly. */
 
 bool cluster_deliver(struct plane_cluster *cluster); /* One message of a random queue; false if all are empty. */
 void cluster_run(struct plane_cluster *cluster);     /* Until all are empty, checking after each step. */
 size_t cluster_in_flight(const struct plane_cluster *cluster); /* Queues that are not empty. */
+/* The same with a few bits turned over; what the plane says of it is counted. Only the receiver is checked. */
+bool cluster_deliver_mutated(struct plane_cluster *cluster, size_t *refused, size_t *harmless);
 /* Ends a node: of what it sent to each other node, only a random beginning arrives, then the news of its end. */
 void cluster_crash(struct plane_cluster *cluster, uint16_t node);
 
@@ -56,6 +59,7 @@ void cluster_check_final(const struct plane_cluster *cluster); /* At rest: all d
 /* Reduced tensor wherever the qubits are; aborts if no process hosts them together. */
 void cluster_inspect(const struct plane_cluster *cluster, const qn_qubit *qubits, size_t n, uint64_t now_ns,
                      double *ret_tensor);
-int cluster_host_of(const struct plane_cluster *cluster, qn_qubit qubit); /* -1 if nobody has it, active. */
+size_t cluster_n_records(const struct plane_cluster *cluster, uint16_t node); /* Of qubits, of any kind. */
+int cluster_host_of(const struct plane_cluster *cluster, qn_qubit qubit);     /* -1 if nobody has it, active. */
 
 #endif
