@@ -692,7 +692,10 @@ Test(plane, random_networks) { random_networks(1500, 0, false); }
 Test(plane, random_networks_of_racing_creation) { random_networks(1500, 0, true); }
 Test(plane, random_networks_with_a_crash) { random_networks(4000, 1, false); }
 Test(plane, random_networks_with_two_crashes) { random_networks(1500, 2, false); }
-Test(plane, random_networks_with_crashes_during_creation) { random_networks(1500, 2, true); }
+Test(plane, random_networks_with_crashes_during_creation) {
+    random_networks(1000, 1, true);
+    random_networks(1500, 2, true);
+}
 
 Test(plane, the_same_seed_gives_the_same_run) {
     for (uint64_t seed = 0; seed < 50; seed++)
