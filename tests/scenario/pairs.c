@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entanglement on links and over chains, on virtual time with random delays. */
+#include <stdio.h>
+
 #include "link/bell.h"
 #include "link/link.h"
 #include "network.h"

@@ -2,6 +2,8 @@
 /* Teleported states by tomography: six cardinal and ten random ones, over a link and over a repeater. */
 #include "base/rng.h"
 #include "link/bell.h"
+#include <stdio.h>
+
 #include "network.h"
 
 static void teleport(struct network *network, const char *to, double theta, double phi, uint32_t number, double pair_fidelity) {
