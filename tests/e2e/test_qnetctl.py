@@ -169,6 +169,16 @@ class Generated(Case):
             self.assertNotIn("\033", text)
             self.assertLessEqual(max(map(len, text.splitlines()[1:])), 100, name)
 
+    def test_help_for_programs(self):
+        everything = self.json("help")
+        self.assertEqual([command["name"] for command in everything["commands"]], self.commands())
+        self.assertEqual([command["name"] for command in self.json("help", "fault")["commands"]],
+                         ["fault cut", "fault restore", "fault delay", "fault eve", "fault clear"])
+        (pair,) = self.json("help", "request-pair")["commands"]
+        self.assertEqual(pair["operands"][0]["kind"], "node")
+        self.assertIn({"name": "measure", "kind": "choice", "value": None, "choices": "z|xz|xyz|chsh",
+                       "help": "Measure at both ends instead of keeping."}, pair["options"])
+
     def test_man_has_every_command_and_no_roff_errors(self):
         page = self.run_it("man")[0]
         for name in self.commands():
