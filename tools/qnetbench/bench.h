@@ -8,7 +8,7 @@
 
 /* What every benchmark gets: how long a measurement may take, and where its rows go. */
 struct bench {
-    double seconds;        /* About how long one row measures. */
+    double seconds; /* About how long one row measures. */
     bool json;
     const char *directory; /* Ours alone, removed at the end; also the XDG_RUNTIME_DIR of the labs. */
     const char *qnetctl;   /* Its path. */
@@ -28,11 +28,12 @@ struct samples {
     double *at; /* Owned. */
     size_t n, cap;
 };
-void samples_add(struct samples *samples, double value); /* Aborts without memory. */
+void samples_add(struct samples *samples, double value);    /* Aborts without memory. */
 double samples_quantile(struct samples *samples, double q); /* Sorts; NaN if there are none. */
 void samples_release(struct samples *samples);
 
-/* Runs `once` until bench->seconds have passed; calls a second. `step` calls are made between two looks at the clock. */
+/* Runs `once` until bench->seconds have passed; calls a second. `step` calls are made between two looks at the clock.
+ */
 double bench_rate(const struct bench *bench, void (*once)(void *context), void *context, unsigned step);
 
 /* Each prints its rows. 0, or -1 with bench->error. */

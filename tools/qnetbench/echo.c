@@ -43,8 +43,10 @@ static void send_bytes(uv_stream_t *stream, const char *bytes, size_t len) {
 /* ---- server ---- */
 
 static void on_server_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
-    if (n < 0) uv_stop(stream->loop);
-    else if (n > 0) send_bytes(stream, buf->base, (size_t)n);
+    if (n < 0)
+        uv_stop(stream->loop);
+    else if (n > 0)
+        send_bytes(stream, buf->base, (size_t)n);
 }
 
 static void on_connection(uv_stream_t *listener, int status) {
@@ -120,8 +122,10 @@ static void on_connected(uv_connect_t *connect, int status) {
     uv_tcp_nodelay(&client->tcp, 1);
     uv_read_start((uv_stream_t *)&client->tcp, on_alloc, on_client_read);
     client->start_s = bench_now_s();
-    if (client->is_pipelined) send_bytes((uv_stream_t *)&client->tcp, zeros, sizeof zeros);
-    else ping(client);
+    if (client->is_pipelined)
+        send_bytes((uv_stream_t *)&client->tcp, zeros, sizeof zeros);
+    else
+        ping(client);
 }
 
 static int run_client(struct bench *bench, in_port_t port, struct client_state *client) {

@@ -137,7 +137,8 @@ static int simulate(struct bench *bench, struct simulation *simulation) {
     }
     if (simulation->failed || simulation->pairs == 0) return bench_fail(bench, "no pairs in the simulation");
     const char *note = "one processor: three nodes, packing, unpacking, the queue";
-    bench_row(bench, "sim-events", (double)(cluster_steps(simulation->cluster) - before) / took_s, "events/s", "", note);
+    bench_row(bench, "sim-events", (double)(cluster_steps(simulation->cluster) - before) / took_s, "events/s", "",
+              note);
     bench_row(bench, "sim-pairs", (double)simulation->pairs / took_s, "pairs/s", "", "the same, over one repeater");
     return 0;
 }
@@ -151,8 +152,8 @@ int bench_sim(struct bench *bench) {
     qn_buf_release(&diagnostics);
     if (rc < 0) return bench_fail(bench, "the topology is not understood");
     struct simulation simulation = {.is_idle = true};
-    struct cluster_config config = {.topology = &topology, .seed = 1, .latency_ns = 10000, .context = &simulation,
-                                    .on_reply = on_reply};
+    struct cluster_config config = {
+        .topology = &topology, .seed = 1, .latency_ns = 10000, .context = &simulation, .on_reply = on_reply};
     must(cluster_new(&config, &simulation.cluster));
     rc = simulate(bench, &simulation);
     cluster_free(simulation.cluster);

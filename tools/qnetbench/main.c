@@ -4,9 +4,9 @@
  * Happy path: this process, the keeper, makes a folder and forks the worker; the worker measures and prints; the keeper
  * waits for it, takes down whatever lab is left and removes the folder.
  *
- * Failure modes: a benchmark that fails says why, the others run, the status is 1. A worker that crashes, or a signal to
- * the keeper: the worker and the tools it runs are ended, then labs and folder go as always. Daemons whose starter has
- * ended become the keeper's children, so that none is a zombie when it is looked for. */
+ * Failure modes: a benchmark that fails says why, the others run, the status is 1. A worker that crashes, or a signal
+ * to the keeper: the worker and the tools it runs are ended, then labs and folder go as always. Daemons whose starter
+ * has ended become the keeper's children, so that none is a zombie when it is looked for. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -99,8 +99,10 @@ static int await_worker(pid_t worker) {
         if (pid < 0 && errno == EINTR) continue;
         if (pid == worker || pid < 0) break;
     }
-    if (WIFEXITED(how)) status = WEXITSTATUS(how);
-    else if (caught == 0) fprintf(stderr, "qnetbench: error: the worker was ended by signal %d\n", WTERMSIG(how));
+    if (WIFEXITED(how))
+        status = WEXITSTATUS(how);
+    else if (caught == 0)
+        fprintf(stderr, "qnetbench: error: the worker was ended by signal %d\n", WTERMSIG(how));
     kill(-worker, SIGTERM);
     while (waitpid(-worker, NULL, 0) > 0 || errno == EINTR) continue;
     return status;
@@ -200,11 +202,20 @@ int main(int argc, char **argv) {
             if (end != optarg && *end == '\0' && bench.seconds >= 0.01 && bench.seconds <= 3600) break;
             fprintf(stderr, "qnetbench: error: --seconds is 0.01 to 3600\n");
             return 2;
-        case 'j': bench.json = true; break;
-        case 'q': given = optarg; break;
-        case 'h': print_help(); return 0;
-        case 'v': printf("qnetbench %s\n", QN_VERSION); return 0;
-        default: return 2;
+        case 'j':
+            bench.json = true;
+            break;
+        case 'q':
+            given = optarg;
+            break;
+        case 'h':
+            print_help();
+            return 0;
+        case 'v':
+            printf("qnetbench %s\n", QN_VERSION);
+            return 0;
+        default:
+            return 2;
         }
     }
     if (!are_names(argv + optind)) return 2;

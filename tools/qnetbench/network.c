@@ -81,9 +81,10 @@ void network_down(struct network *network) {
 }
 
 void network_chain_yaml(char *out, size_t size, size_t n) {
-    size_t len = (size_t)snprintf(out, size,
-                                  "version: 1\nnetwork: bench\ndefaults:\n  node: {memories: 256}\n"
-                                  "  link: {model: ideal, probability: 100%%, length: 0m, attempt_time: 1ns}\nnodes:\n");
+    size_t len =
+        (size_t)snprintf(out, size,
+                         "version: 1\nnetwork: bench\ndefaults:\n  node: {memories: 256}\n"
+                         "  link: {model: ideal, probability: 100%%, length: 0m, attempt_time: 1ns}\nnodes:\n");
     for (size_t i = 0; i < n && len < size; i++)
         len += (size_t)snprintf(out + len, size - len, "  n%zu: {role: %s}\n", i,
                                 i == 0 || i == n - 1 ? "memory" : "repeater");
@@ -98,8 +99,8 @@ int network_chain_up(struct network *network, struct bench *bench, size_t n) {
     return network_up(network, bench, yaml);
 }
 
-int network_call(struct network *network, size_t node, Qnet__V1__ControlRequest *request, client_response_fn on_response,
-                 void *context) {
+int network_call(struct network *network, size_t node, Qnet__V1__ControlRequest *request,
+                 client_response_fn on_response, void *context) {
     struct client *client = &network->nodes[node].client;
     uint64_t deadline_ns = client_now_ns() + (uint64_t)((CALL_S + 10 * network->bench->seconds) * 1e9);
     if (client_call(client, request, deadline_ns, on_response, context) == 0) return 0;

@@ -35,8 +35,8 @@ int network_chain_up(struct network *network, struct bench *bench, size_t n);
 void network_chain_yaml(char *out, size_t size, size_t n);
 
 /* client_call on a node, with a deadline. 0, or -1 with bench->error. */
-int network_call(struct network *network, size_t node, Qnet__V1__ControlRequest *request, client_response_fn on_response,
-                 void *context);
+int network_call(struct network *network, size_t node, Qnet__V1__ControlRequest *request,
+                 client_response_fn on_response, void *context);
 
 void network_cpu_start(struct network *network);
 void network_cpu_text(const struct network *network, char *out, size_t size); /* "n0 98% n1 75%" since the start. */

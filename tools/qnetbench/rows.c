@@ -45,10 +45,10 @@ void bench_row(const struct bench *bench, const char *name, double value, const 
         putchar('\n');
         json_decref(row);
     } else {
-        if (!has_head) printf("%-24s %14s %-10s %-26s %s\n", "NAME", "VALUE", "UNIT", "PROCESSOR TIME", "BOUND BY");
+        if (!has_head) printf("%-24s %14s %-10s %-36s %s\n", "NAME", "VALUE", "UNIT", "PROCESSOR TIME", "BOUND BY");
         has_head = true;
         print_value(text, sizeof text, value);
-        printf("%-24s %14s %-10s %-26s %s\n", name, text, unit, cpu, note);
+        printf("%-24s %14s %-10s %-36s %s\n", name, text, unit, cpu, note);
     }
     fflush(stdout);
 }

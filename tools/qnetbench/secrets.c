@@ -77,7 +77,8 @@ int bench_cascade(struct bench *bench) {
     qn_bits_release(&keys.source_key);
     qn_bits_release(&keys.detector_key);
     if (keys.failed) return bench_fail(bench, "the keys still differ");
-    bench_row(bench, "cascade", rate * KEY_BITS / 1e6, "Mbit/s", "", "one processor for both ends; 10^6 bits, 2% errors");
+    bench_row(bench, "cascade", rate * KEY_BITS / 1e6, "Mbit/s", "",
+              "one processor for both ends; 10^6 bits, 2% errors");
     return 0;
 }
 
