@@ -91,6 +91,30 @@ static void print_option_names(const struct option *options) {
     for (; options != NULL && options->name != NULL; options++) printf(" --%s", options->name);
 }
 
+/* What may follow a command: values of its first operand, or the second words of its family. */
+static void bash_operands(void) {
+    for (size_t i = 0; i < n_commands; i++) {
+        const struct operand *operand = commands[i].operands;
+        size_t len = strcspn(commands[i].name, " ");
+        if (commands[i].hidden) continue;
+        if (commands[i].name[len] == '\0' && is_family(i)) continue;
+        if (operand == NULL || (operand->kind == VALUE_TEXT)) continue;
+        printf("        '%s') ", commands[i].name);
+        bash_words(operand->kind, operand->choices);
+        fputs(" ;;\n", stdout);
+    }
+}
+
+static void bash_families(void) {
+    for (size_t i = 0; i < n_commands; i++) {
+        size_t len = strcspn(commands[i].name, " ");
+        if (commands[i].hidden || !is_family(i) || !begins_family(i, len)) continue;
+        printf("        '%.*s') words='", (int)len, commands[i].name);
+        print_second_words(commands[i].name, len);
+        fputs("' ;;\n", stdout);
+    }
+}
+
 static void completion_bash(void) {
     fputs(
         "# bash completion of qnetctl; made by: qnetctl completion bash\n"
@@ -127,23 +151,8 @@ static void completion_bash(void) {
     fputs("      esac\n    elif [[ -z $first ]]; then\n      words='", stdout);
     print_first_words();
     fputs("'\n    else\n      case $command in\n", stdout);
-    for (size_t i = 0; i < n_commands; i++) {
-        const struct operand *operand = commands[i].operands;
-        size_t len = strcspn(commands[i].name, " ");
-        if (commands[i].hidden) continue;
-        if (commands[i].name[len] == '\0' && is_family(i)) continue;
-        if (operand == NULL || (operand->kind == VALUE_TEXT)) continue;
-        printf("        '%s') ", commands[i].name);
-        bash_words(operand->kind, operand->choices);
-        fputs(" ;;\n", stdout);
-    }
-    for (size_t i = 0; i < n_commands; i++) {
-        size_t len = strcspn(commands[i].name, " ");
-        if (commands[i].hidden || !is_family(i) || !begins_family(i, len)) continue;
-        printf("        '%.*s') words='", (int)len, commands[i].name);
-        print_second_words(commands[i].name, len);
-        fputs("' ;;\n", stdout);
-    }
+    bash_operands();
+    bash_families();
     fputs("        'help') words='", stdout);
     print_first_words();
     fputs("' ;;\n      esac\n    fi\n  fi\n"
