@@ -5,13 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Secret random numbers: ChaCha20 keystream (libsodium) under a 32-byte key the driver supplies, from the operating system
- * in the daemon and from the seed in the simulator. A different type from qn_rng, so the two cannot be mixed. */
+/* Secret random numbers: ChaCha20 keystream (libsodium) under a 32-byte key the driver supplies, from the operating
+ * system in the daemon and from the seed in the simulator. A different type from qn_rng, so the two cannot be mixed. */
 struct qn_csprng {
     uint8_t key[32];
-    uint64_t counter;   /* Next unused 64-byte block. */
+    uint64_t counter; /* Next unused 64-byte block. */
     uint8_t block[64];
-    size_t used;        /* Bytes of block given out; 64 when none is left. */
+    size_t used; /* Bytes of block given out; 64 when none is left. */
 };
 
 void qn_csprng_init(struct qn_csprng *rng, const uint8_t key[32]);

@@ -13,7 +13,7 @@ struct qn_map {
     struct qn_map_slot {
         uint64_t key;
         void *value; /* NULL: free. */
-    } *slots;
+    } * slots;
     size_t len, cap; /* cap is 0 or a power of two. */
 };
 

@@ -74,7 +74,8 @@ static uint64_t binomial_btrs(struct qn_rng *rng, double n, double p) {
         if (k < 0 || k > n) continue;
         v = log(v * alpha / (a / (us * us) + b));
         /* log of the ratio of the probabilities of k and of the mode. */
-        double bound = lgamma(mode + 1) + lgamma(n - mode + 1) - lgamma(k + 1) - lgamma(n - k + 1) + (k - mode) * log(r);
+        double bound =
+            lgamma(mode + 1) + lgamma(n - mode + 1) - lgamma(k + 1) - lgamma(n - k + 1) + (k - mode) * log(r);
         if (v <= bound) return (uint64_t)k;
     }
 }

@@ -13,7 +13,7 @@
 struct qn_timer {
     uint64_t due_ns;
     uint64_t order;
-    size_t slot;       /* Place in the heap + 1; 0 when not set. */
+    size_t slot; /* Place in the heap + 1; 0 when not set. */
     void (*fire)(void *context, struct qn_timer *timer);
 };
 
@@ -23,7 +23,8 @@ struct qn_timers {
     uint64_t next_order;
 };
 
-int qn_timers_set(struct qn_timers *timers, struct qn_timer *timer, uint64_t due_ns); /* Moves one that is set. -QN_ENOMEM leaves it as it was. */
+int qn_timers_set(struct qn_timers *timers, struct qn_timer *timer,
+                  uint64_t due_ns); /* Moves one that is set. -QN_ENOMEM leaves it as it was. */
 void qn_timers_clear(struct qn_timers *timers, struct qn_timer *timer); /* No harm if not set. */
 uint64_t qn_timers_next(const struct qn_timers *timers);                /* QN_NEVER if none. */
 /* Takes the first timer due at or before `now_ns` out of the heap; NULL if none. */

@@ -14,9 +14,9 @@
  *   Bb84Amplify -------------------------->
  *   Bb84Stored <-------------------------->               equal digests: the key may be used
  *
- * A block's states are the names of `enum step`; a message that does not fit the state of its block is dropped. Work on a
- * block's data runs on the thread pool, one step a block at a time; a message that needs the data meanwhile waits in the
- * block's inbox. Several blocks are under way at once. */
+ * A block's states are the names of `enum step`; a message that does not fit the state of its block is dropped. Work on
+ * a block's data runs on the thread pool, one step a block at a time; a message that needs the data meanwhile waits in
+ * the block's inbox. Several blocks are under way at once. */
 #include <math.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -35,7 +35,20 @@
 #define SIFTED_PER_BLOCK 100000.0
 #define SECURITY_BITS 33 /* 1e-10 */
 
-enum step { WAIT_TRAIN, DETECTING, WAIT_DETECTIONS, MATCHING, WAIT_SIFT, WAIT_SAMPLE, WAIT_ESTIMATE, RECONCILING, WAIT_AMPLIFY, AMPLIFYING, WAIT_STORED, DONE };
+enum step {
+    WAIT_TRAIN,
+    DETECTING,
+    WAIT_DETECTIONS,
+    MATCHING,
+    WAIT_SIFT,
+    WAIT_SAMPLE,
+    WAIT_ESTIMATE,
+    RECONCILING,
+    WAIT_AMPLIFY,
+    AMPLIFYING,
+    WAIT_STORED,
+    DONE
+};
 
 struct input { /* A parity message that waits for the block's data. */
     struct input *next;
@@ -51,22 +64,22 @@ struct block {
     struct session *session;
     uint32_t number;
     enum step step;
-    struct bb84_data *data;  /* NULL while a job has it. */
+    struct bb84_data *data; /* NULL while a job has it. */
     struct input *first, *last;
     size_t n_inputs;
     uint32_t parts_seen;
-    uint32_t round, told;    /* Detector: questions sent and answered. */
+    uint32_t round, told; /* Detector: questions sent and answered. */
     bool stored_here, stored_there, verified;
     uint8_t key_id[16], check[8], peer_check[8];
     uint64_t sifted, sampled, errors, clicks, disclosed, secret, pulses;
-    struct qn_timer train;   /* Source: the last pulse has arrived. */
+    struct qn_timer train; /* Source: the last pulse has arrived. */
 };
 
 struct session {
     struct list link;
     struct qn_node *node;
     uint32_t id;
-    uint64_t request;        /* The number of the user's request, at the end that was asked; else 0. */
+    uint64_t request; /* The number of the user's request, at the end that was asked; else 0. */
     uint64_t peer_request;
     uint16_t peer, link_index;
     bool is_source, accepted, asked_here;
@@ -74,7 +87,7 @@ struct session {
     uint32_t blocks_wanted, blocks_begun, blocks_done;
     double qber_limit, sample_fraction, epsilon;
     struct list blocks;
-    uint64_t busy_until_ns;  /* The laser sends one train after the other. */
+    uint64_t busy_until_ns; /* The laser sends one train after the other. */
     uint64_t sifted, secret, sampled, errors;
 };
 
@@ -192,7 +205,8 @@ static double qber_of(uint64_t errors, uint64_t sampled) { return sampled > 0 ? 
 static double expected_qber(const struct session *session) {
     struct qn_pulse_channel channel;
     const struct qn_node *node = session->node;
-    qn_pulse_channel_from(node->topology, &node->topology->links[session->link_index], node->links[session->link_index].eve, &channel);
+    qn_pulse_channel_from(node->topology, &node->topology->links[session->link_index],
+                          node->links[session->link_index].eve, &channel);
     return qn_pulse_qber(&channel);
 }
 
@@ -209,9 +223,12 @@ static void tell_block(struct session *session, const struct block *block, const
     info.sampled = block->sampled;
     info.qber = qber;
     info.disclosed = block->disclosed;
-    info.efficiency = h > 0 && block->sifted > block->sampled ? (double)block->disclosed / (h * (double)(block->sifted - block->sampled)) : 0;
+    info.efficiency = h > 0 && block->sifted > block->sampled
+                          ? (double)block->disclosed / (h * (double)(block->sifted - block->sampled))
+                          : 0;
     info.secret = block->secret;
-    if (block->secret > 0) info.key_id = (ProtobufCBinaryData){sizeof block->key_id, (uint8_t *)(uintptr_t)block->key_id};
+    if (block->secret > 0)
+        info.key_id = (ProtobufCBinaryData){sizeof block->key_id, (uint8_t *)(uintptr_t)block->key_id};
     info.failed = (char *)(uintptr_t)failed;
     response.body_case = QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK;
     response.bb84_block = &info;
@@ -256,7 +273,8 @@ static void block_fail(struct block *block, int error, const char *text) {
 }
 
 static bool is_enough(const struct session *session) {
-    return session->blocks_wanted != 0 ? session->blocks_done >= session->blocks_wanted : session->secret >= session->secret_wanted;
+    return session->blocks_wanted != 0 ? session->blocks_done >= session->blocks_wanted
+                                       : session->secret >= session->secret_wanted;
 }
 
 static void begin_blocks(struct session *session);
@@ -301,15 +319,21 @@ static void job_free(struct qn_job *base) {
     free(job);
 }
 
-static void work(struct block *block, void (*run)(struct bb84_data *), void (*then)(struct qn_node *, struct session *, struct block *)) {
+static void work(struct block *block, void (*run)(struct bb84_data *),
+                 void (*then)(struct qn_node *, struct session *, struct block *)) {
     struct qn_node *node = block->session->node;
     struct job *job = malloc(sizeof *job);
     if (job == NULL) {
         block_fail(block, -QN_ENOMEM, "out of memory");
         return;
     }
-    *job = (struct job){.base = {job_run, job_free, ++node->next_job}, .data = block->data, .run = run, .then = then,
-                        .peer_session = block->session->id, .block = block->number, .peer = block->session->peer};
+    *job = (struct job){.base = {job_run, job_free, ++node->next_job},
+                        .data = block->data,
+                        .run = run,
+                        .then = then,
+                        .peer_session = block->session->id,
+                        .block = block->number,
+                        .peer = block->session->peer};
     block->data = NULL;
     node_act(node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
 }
@@ -325,13 +349,16 @@ void bb84_on_job(struct qn_node *node, struct qn_job *base) {
     block->data = job->data;
     void (*then)(struct qn_node *, struct session *, struct block *) = job->then;
     free(job);
-    if (block->data->error < 0) block_fail(block, block->data->error, qn_err_what(block->data->error));
-    else then(node, session, block);
+    if (block->data->error < 0)
+        block_fail(block, block->data->error, qn_err_what(block->data->error));
+    else
+        then(node, session, block);
 }
 
 /* ---- transmission ---- */
 
-static void on_train_end(void *context, struct qn_timer *timer) { /* The last pulse of the train has reached the detector. */
+static void on_train_end(void *context,
+                         struct qn_timer *timer) { /* The last pulse of the train has reached the detector. */
     struct qn_node *node = context;
     struct block *block = CONTAINER_OF(timer, struct block, train);
     struct session *session = block->session;
@@ -359,14 +386,16 @@ static void emit(struct session *session, struct block *block) {
     uint64_t start = session->busy_until_ns > node->now_ns ? session->busy_until_ns : node->now_ns;
     session->busy_until_ns = start + (uint64_t)node_duration(duration);
     block->train.fire = on_train_end;
-    node_timer(node, &block->train, session->busy_until_ns + (uint64_t)node_duration(link->length_km / link->light_speed_km_s));
+    node_timer(node, &block->train,
+               session->busy_until_ns + (uint64_t)node_duration(link->length_km / link->light_speed_km_s));
 }
 
 static void begin_blocks(struct session *session) {
     while (session->accepted) {
         size_t under_way = 0;
         for (struct list *item = session->blocks.next; item != &session->blocks; item = item->next) under_way++;
-        bool more = session->blocks_wanted != 0 ? session->blocks_begun < session->blocks_wanted : session->secret < session->secret_wanted;
+        bool more = session->blocks_wanted != 0 ? session->blocks_begun < session->blocks_wanted
+                                                : session->secret < session->secret_wanted;
         if (!more || under_way >= WINDOW || session->blocks_begun >= BLOCKS_MAX) return;
         struct block *block = block_new(session, ++session->blocks_begun, WAIT_DETECTIONS);
         if (block == NULL) return;
@@ -401,8 +430,8 @@ static void send_detections(struct qn_node *node, struct session *session, struc
 
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m) {
     struct session *session = find_session(node, from, m->session);
-    if (session == NULL || session->is_source || m->link != session->link_index || m->stream_key.len != 32 || m->pulses == 0 ||
-        m->pulses > PULSES_MAX || find_block(session, m->block) != NULL || m->block > BLOCKS_MAX)
+    if (session == NULL || session->is_source || m->link != session->link_index || m->stream_key.len != 32 ||
+        m->pulses == 0 || m->pulses > PULSES_MAX || find_block(session, m->block) != NULL || m->block > BLOCKS_MAX)
         return;
     size_t under_way = 0;
     for (struct list *item = session->blocks.next; item != &session->blocks; item = item->next) under_way++;
@@ -440,15 +469,17 @@ static void send_sift(struct qn_node *node, struct session *session, struct bloc
     }
 }
 
-static void on_detections(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Detections *m) {
+static void on_detections(struct qn_node *node, struct session *session, struct block *block,
+                          const Qnet__V1__Bb84Detections *m) {
     (void)node;
     struct bb84_data *data = block->data;
     if (!session->is_source || block->step != WAIT_DETECTIONS || data == NULL) return;
-    bool fits = m->parts > 0 && m->parts <= PARTS_MAX && m->part == block->parts_seen && m->pulses == session->block_pulses &&
-                (data->n_parts == 0 || data->n_parts == m->parts);
+    bool fits = m->parts > 0 && m->parts <= PARTS_MAX && m->part == block->parts_seen &&
+                m->pulses == session->block_pulses && (data->n_parts == 0 || data->n_parts == m->parts);
     if (fits && data->part_first == NULL) data->part_first = calloc(m->parts + 1, sizeof *data->part_first);
     if (!fits || data->part_first == NULL ||
-        qn_sift_decode(&data->clicks, m->positions.data, m->positions.len, m->bases.data, m->bases.len, m->clicks, m->pulses) < 0) {
+        qn_sift_decode(&data->clicks, m->positions.data, m->positions.len, m->bases.data, m->bases.len, m->clicks,
+                       m->pulses) < 0) {
         block_fail(block, -QN_EPROTOCOL, "malformed detections");
         return;
     }
@@ -508,7 +539,8 @@ static void compare_sample(struct qn_node *node, struct session *session, struct
     block->sifted = data->sifted;
     block->sampled = data->sampled;
     struct qn_bits theirs = {0};
-    if (qn_bits_append_bytes(&theirs, data->in.data, data->in.len, data->in_count) < 0 || theirs.len != data->sample.len) {
+    if (qn_bits_append_bytes(&theirs, data->in.data, data->in.len, data->in_count) < 0 ||
+        theirs.len != data->sample.len) {
         qn_bits_release(&theirs);
         block_fail(block, -QN_EPROTOCOL, "malformed sample");
         return;
@@ -523,8 +555,8 @@ static void compare_sample(struct qn_node *node, struct session *session, struct
     }
     if (qber > session->qber_limit) {
         char text[160];
-        snprintf(text, sizeof text, "QBER %.2f %% of %llu compared bits, the limit is %.2f %%", 100 * qber, (unsigned long long)block->sampled,
-                 100 * session->qber_limit);
+        snprintf(text, sizeof text, "QBER %.2f %% of %llu compared bits, the limit is %.2f %%", 100 * qber,
+                 (unsigned long long)block->sampled, 100 * session->qber_limit);
         node_event(node, LEVEL_WARNING, "qber_abort", link_name(node, session->link_index), "%s", text);
         block_fail(block, -QN_EQBER, text);
         return;
@@ -541,7 +573,8 @@ static void compare_sample(struct qn_node *node, struct session *session, struct
     work(block, bb84_start_answering, answering_ready);
 }
 
-static void on_sample(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Sample *m) {
+static void on_sample(struct qn_node *node, struct session *session, struct block *block,
+                      const Qnet__V1__Bb84Sample *m) {
     (void)node;
     if (!session->is_source || block->step != WAIT_SAMPLE || block->data == NULL) return;
     block->data->in.len = 0;
@@ -555,7 +588,8 @@ static void on_sample(struct qn_node *node, struct session *session, struct bloc
 
 static void asked(struct qn_node *node, struct session *session, struct block *block);
 
-static void on_estimate(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Estimate *m) {
+static void on_estimate(struct qn_node *node, struct session *session, struct block *block,
+                        const Qnet__V1__Bb84Estimate *m) {
     if (session->is_source || block->step != WAIT_ESTIMATE || block->data == NULL || m->shuffle_seed.len != 32) return;
     if (m->sampled != block->sampled || m->errors > m->sampled) {
         block_fail(block, -QN_EPROTOCOL, "the source compared another sample");
@@ -630,9 +664,12 @@ static void serve_inbox(struct block *block) {
     data->in_count = input->count;
     int rc = qn_buf_append(&data->in, input->bytes, input->len);
     free(input);
-    if (rc < 0) block_fail(block, rc, "out of memory");
-    else if (block->session->is_source) work(block, bb84_go_on_answering, answered);
-    else work(block, bb84_go_on_asking, asked);
+    if (rc < 0)
+        block_fail(block, rc, "out of memory");
+    else if (block->session->is_source)
+        work(block, bb84_go_on_answering, answered);
+    else
+        work(block, bb84_go_on_asking, asked);
 }
 
 static void on_parity(struct block *block, const ProtobufCBinaryData *bytes, uint32_t count) {
@@ -644,8 +681,10 @@ static void on_parity(struct block *block, const ProtobufCBinaryData *bytes, uin
     }
     *input = (struct input){.count = count, .len = bytes->len};
     if (bytes->len > 0) memcpy(input->bytes, bytes->data, bytes->len);
-    if (block->last != NULL) block->last->next = input;
-    else block->first = input;
+    if (block->last != NULL)
+        block->last->next = input;
+    else
+        block->first = input;
     block->last = input;
     block->n_inputs++;
     serve_inbox(block);
@@ -670,7 +709,8 @@ static void store(struct qn_node *node, struct session *session, struct block *b
         uint8_t digest[32];
         crypto_generichash(digest, sizeof digest, bytes.data, bytes.len, block->key_id, sizeof block->key_id);
         memcpy(block->check, digest, sizeof block->check);
-        int rc = keys_add(node, session->peer, block->key_id, block->check, qber_of(block->errors, block->sampled), bytes.data, bytes.len);
+        int rc = keys_add(node, session->peer, block->key_id, block->check, qber_of(block->errors, block->sampled),
+                          bytes.data, bytes.len);
         sodium_memzero(bytes.data, bytes.len);
         qn_buf_release(&bytes);
         if (rc < 0) {
@@ -685,12 +725,15 @@ static void store(struct qn_node *node, struct session *session, struct block *b
     stored.check = (ProtobufCBinaryData){sizeof block->check, block->check};
     send_body(session, QNET__V1__BB84_MESSAGE__BODY_STORED, &stored);
     if (block->stored_there) {
-        if (memcmp(block->check, block->peer_check, sizeof block->check) == 0) block_done(block);
-        else block_fail(block, -QN_EVERIFY, "the final keys differ");
+        if (memcmp(block->check, block->peer_check, sizeof block->check) == 0)
+            block_done(block);
+        else
+            block_fail(block, -QN_EVERIFY, "the final keys differ");
     }
 }
 
-static void on_stored(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Stored *m) {
+static void on_stored(struct qn_node *node, struct session *session, struct block *block,
+                      const Qnet__V1__Bb84Stored *m) {
     (void)session;
     if (m->check.len != sizeof block->peer_check || block->stored_there || block->step < WAIT_AMPLIFY) return;
     memcpy(block->peer_check, m->check.data, sizeof block->peer_check);
@@ -705,7 +748,8 @@ static void on_stored(struct qn_node *node, struct session *session, struct bloc
     block_fail(block, -QN_EVERIFY, "the final keys differ");
 }
 
-static void judge(struct qn_node *node, struct session *session, struct block *block) { /* Source: its own tag is in data. */
+static void judge(struct qn_node *node, struct session *session,
+                  struct block *block) { /* Source: its own tag is in data. */
     struct bb84_data *data = block->data;
     if (data->in.len != sizeof data->tag || sodium_memcmp(data->in.data, data->tag, sizeof data->tag) != 0) {
         block_fail(block, -QN_EVERIFY, "the reconciled keys differ");
@@ -727,7 +771,8 @@ static void judge(struct qn_node *node, struct session *session, struct block *b
     work(block, bb84_amplify, store);
 }
 
-static void on_verify(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Verify *m) {
+static void on_verify(struct qn_node *node, struct session *session, struct block *block,
+                      const Qnet__V1__Bb84Verify *m) {
     (void)node;
     struct bb84_data *data = block->data;
     if (!session->is_source || block->step != RECONCILING || data == NULL || block->first != NULL) return;
@@ -742,11 +787,13 @@ static void on_verify(struct qn_node *node, struct session *session, struct bloc
     work(block, bb84_hash_key, judge);
 }
 
-static void on_amplify(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Amplify *m) {
+static void on_amplify(struct qn_node *node, struct session *session, struct block *block,
+                       const Qnet__V1__Bb84Amplify *m) {
     (void)node;
     struct bb84_data *data = block->data;
     if (session->is_source || block->step != WAIT_AMPLIFY || data == NULL) return;
-    if (!m->verified || m->seed.len != sizeof data->amplify_seed || m->secret_bits > data->key.len || m->secret_bits % 8 != 0) {
+    if (!m->verified || m->seed.len != sizeof data->amplify_seed || m->secret_bits > data->key.len ||
+        m->secret_bits % 8 != 0) {
         block_fail(block, -QN_EPROTOCOL, "malformed amplification");
         return;
     }
@@ -771,22 +818,27 @@ static void on_timeout(struct request *request) {
     const struct neighbour *peer = session != NULL ? node_neighbour(node, session->peer) : NULL;
     int error = -QN_ETIMEOUT;
     const char *why = "pulses or messages come too slowly";
-    if (peer != NULL && !peer->up[QN_CLASSICAL]) error = -QN_EPEER_DOWN, why = "the classical channel is down";
-    else if (peer != NULL && !peer->up[QN_QUANTUM]) error = -QN_EPEER_DOWN, why = "the quantum channel is down: no photons arrive";
-    else if (session != NULL && !session->accepted) why = "the other end did not answer";
+    if (peer != NULL && !peer->up[QN_CLASSICAL])
+        error = -QN_EPEER_DOWN, why = "the classical channel is down";
+    else if (peer != NULL && !peer->up[QN_QUANTUM])
+        error = -QN_EPEER_DOWN, why = "the quantum channel is down: no photons arrive";
+    else if (session != NULL && !session->accepted)
+        why = "the other end did not answer";
     request_fail(request, error, "%u blocks done when the deadline passed; %s", request->delivered, why);
 }
 
 static int find_link(const struct qn_node *node, uint16_t peer) {
     for (size_t i = 0; i < node->topology->n_links; i++) {
         const struct qn_topo_link *link = &node->topology->links[i];
-        if (link->kind == QN_LINK_BB84 && ((link->a == node->self && link->b == peer) || (link->b == node->self && link->a == peer)))
+        if (link->kind == QN_LINK_BB84 &&
+            ((link->a == node->self && link->b == peer) || (link->b == node->self && link->a == peer)))
             return (int)i;
     }
     return -QN_EUNSUPPORTED;
 }
 
-static uint64_t choose_pulses(const struct session *session) { /* For about SIFTED_PER_BLOCK bits, but not more than 5 s of the laser. */
+static uint64_t choose_pulses(
+    const struct session *session) { /* For about SIFTED_PER_BLOCK bits, but not more than 5 s of the laser. */
     const struct qn_node *node = session->node;
     const struct qn_topo_link *link = &node->topology->links[session->link_index];
     struct qn_pulse_channel channel;
@@ -805,14 +857,18 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
         node_reply_error(node, client, id, link, "no bb84 link joins %s and %s", node_name(node, node->self), m->peer);
         return;
     }
-    if (!(m->qber_limit >= 0 && m->qber_limit <= 0.5) || !(m->sample_fraction >= 0 && m->sample_fraction < 1) || m->blocks > BLOCKS_MAX ||
-        m->block_pulses > PULSES_MAX) {
-        node_reply_error(node, client, id, -QN_EINVAL, "qber_limit is 0 to 0.5, sample_fraction 0 to 1, blocks at most %d, block_pulses at most %d",
+    if (!(m->qber_limit >= 0 && m->qber_limit <= 0.5) || !(m->sample_fraction >= 0 && m->sample_fraction < 1) ||
+        m->blocks > BLOCKS_MAX || m->block_pulses > PULSES_MAX) {
+        node_reply_error(node, client, id, -QN_EINVAL,
+                         "qber_limit is 0 to 0.5, sample_fraction 0 to 1, blocks at most %d, block_pulses at most %d",
                          BLOCKS_MAX, PULSES_MAX);
         return;
     }
     struct request *request = request_new(node, client, id, REQUEST_BB84, m->timeout_ns);
-    struct session *session = request == NULL ? NULL : session_new(node, (uint16_t)peer, ++node->bb84->next_session << 1 | (node->self > peer), (uint16_t)link);
+    struct session *session =
+        request == NULL
+            ? NULL
+            : session_new(node, (uint16_t)peer, ++node->bb84->next_session << 1 | (node->self > peer), (uint16_t)link);
     if (session == NULL) {
         if (request != NULL) request_fail(request, -QN_EBUSY, "too many BB84 sessions");
         return;
@@ -845,9 +901,11 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
 static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Start *m) {
     if (m->link >= node->topology->n_links || find_session(node, from, m->session) != NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
-    bool ours = link->kind == QN_LINK_BB84 && ((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from));
-    bool sane = ours && m->block_pulses > 0 && m->block_pulses <= PULSES_MAX && m->sample_fraction > 0 && m->sample_fraction < 1 &&
-                m->qber_limit >= 0 && m->qber_limit <= 0.5 && m->security_bits >= 8 && m->security_bits <= 256 && m->blocks <= BLOCKS_MAX;
+    bool ours = link->kind == QN_LINK_BB84 &&
+                ((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from));
+    bool sane = ours && m->block_pulses > 0 && m->block_pulses <= PULSES_MAX && m->sample_fraction > 0 &&
+                m->sample_fraction < 1 && m->qber_limit >= 0 && m->qber_limit <= 0.5 && m->security_bits >= 8 &&
+                m->security_bits <= 256 && m->blocks <= BLOCKS_MAX;
     if (!sane) return;
     struct session *session = session_new(node, from, m->session, (uint16_t)m->link);
     if (session == NULL) return;
@@ -888,20 +946,27 @@ void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Me
     /* Every other body begins with (request or session, ...); its session and block are found first. */
     uint32_t id, number = 0;
     switch (m->body_case) {
-    case QNET__V1__BB84_MESSAGE__BODY_ACCEPT: id = m->accept->session; break;
-#define WHERE(CASE, field) case QNET__V1__BB84_MESSAGE__BODY_##CASE: id = m->field->session; number = m->field->block; break
-    WHERE(DETECTIONS, detections);
-    WHERE(SIFT, sift);
-    WHERE(SAMPLE, sample);
-    WHERE(ESTIMATE, estimate);
-    WHERE(ASK, ask);
-    WHERE(TELL, tell);
-    WHERE(VERIFY, verify);
-    WHERE(AMPLIFY, amplify);
-    WHERE(STORED, stored);
-    WHERE(ABORT, abort);
+    case QNET__V1__BB84_MESSAGE__BODY_ACCEPT:
+        id = m->accept->session;
+        break;
+#define WHERE(CASE, field)                                                                                             \
+    case QNET__V1__BB84_MESSAGE__BODY_##CASE:                                                                          \
+        id = m->field->session;                                                                                        \
+        number = m->field->block;                                                                                      \
+        break
+        WHERE(DETECTIONS, detections);
+        WHERE(SIFT, sift);
+        WHERE(SAMPLE, sample);
+        WHERE(ESTIMATE, estimate);
+        WHERE(ASK, ask);
+        WHERE(TELL, tell);
+        WHERE(VERIFY, verify);
+        WHERE(AMPLIFY, amplify);
+        WHERE(STORED, stored);
+        WHERE(ABORT, abort);
 #undef WHERE
-    default: return;
+    default:
+        return;
     }
     struct session *session = find_session(node, from, id);
     if (session == NULL) return;
@@ -909,26 +974,41 @@ void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Me
     if (m->body_case == QNET__V1__BB84_MESSAGE__BODY_ABORT) {
         on_abort(session, m->abort);
     } else if (m->body_case == QNET__V1__BB84_MESSAGE__BODY_ACCEPT) {
-        if (m->accept->error != 0) session_fail(session, -(int)m->accept->error, m->accept->detail);
+        if (m->accept->error != 0)
+            session_fail(session, -(int)m->accept->error, m->accept->detail);
         else {
             session->accepted = true;
             if (session->is_source) begin_blocks(session);
         }
     } else if (block != NULL) {
         switch (m->body_case) {
-        case QNET__V1__BB84_MESSAGE__BODY_DETECTIONS: on_detections(node, session, block, m->detections); break;
-        case QNET__V1__BB84_MESSAGE__BODY_SIFT: on_sift(node, session, block, m->sift); break;
-        case QNET__V1__BB84_MESSAGE__BODY_SAMPLE: on_sample(node, session, block, m->sample); break;
-        case QNET__V1__BB84_MESSAGE__BODY_ESTIMATE: on_estimate(node, session, block, m->estimate); break;
+        case QNET__V1__BB84_MESSAGE__BODY_DETECTIONS:
+            on_detections(node, session, block, m->detections);
+            break;
+        case QNET__V1__BB84_MESSAGE__BODY_SIFT:
+            on_sift(node, session, block, m->sift);
+            break;
+        case QNET__V1__BB84_MESSAGE__BODY_SAMPLE:
+            on_sample(node, session, block, m->sample);
+            break;
+        case QNET__V1__BB84_MESSAGE__BODY_ESTIMATE:
+            on_estimate(node, session, block, m->estimate);
+            break;
         case QNET__V1__BB84_MESSAGE__BODY_ASK:
             if (session->is_source) on_parity(block, &m->ask->ranges, m->ask->count);
             break;
         case QNET__V1__BB84_MESSAGE__BODY_TELL:
             if (!session->is_source) on_parity(block, &m->tell->parities, m->tell->count);
             break;
-        case QNET__V1__BB84_MESSAGE__BODY_VERIFY: on_verify(node, session, block, m->verify); break;
-        case QNET__V1__BB84_MESSAGE__BODY_AMPLIFY: on_amplify(node, session, block, m->amplify); break;
-        default: on_stored(node, session, block, m->stored); break;
+        case QNET__V1__BB84_MESSAGE__BODY_VERIFY:
+            on_verify(node, session, block, m->verify);
+            break;
+        case QNET__V1__BB84_MESSAGE__BODY_AMPLIFY:
+            on_amplify(node, session, block, m->amplify);
+            break;
+        default:
+            on_stored(node, session, block, m->stored);
+            break;
         }
     }
 }
@@ -938,9 +1018,12 @@ void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane
     for (struct list *item = node->bb84->sessions.next; item != &node->bb84->sessions; item = item->next) {
         struct session *session = CONTAINER_OF(item, struct session, link);
         if (session->peer != peer || !session->is_source) continue;
-        for (struct list *b = session->blocks.next; b != &session->blocks; b = b->next) { /* Lost trains: other pulses, same block. */
+        for (struct list *b = session->blocks.next; b != &session->blocks;
+             b = b->next) { /* Lost trains: other pulses, same block. */
             struct block *block = CONTAINER_OF(b, struct block, link);
-            if (block->step == WAIT_DETECTIONS && block->data != NULL && block->train.slot == 0 && block->parts_seen == 0) emit(session, block);
+            if (block->step == WAIT_DETECTIONS && block->data != NULL && block->train.slot == 0 &&
+                block->parts_seen == 0)
+                emit(session, block);
         }
     }
 }
@@ -963,7 +1046,8 @@ int bb84_init(struct qn_node *node) {
 
 void bb84_release(struct qn_node *node) {
     if (node->bb84 == NULL) return;
-    while (!list_is_empty(&node->bb84->sessions)) session_free(CONTAINER_OF(node->bb84->sessions.next, struct session, link));
+    while (!list_is_empty(&node->bb84->sessions))
+        session_free(CONTAINER_OF(node->bb84->sessions.next, struct session, link));
     free(node->bb84);
     node->bb84 = NULL;
 }

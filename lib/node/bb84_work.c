@@ -60,14 +60,16 @@ void bb84_detect(struct bb84_data *data) {
             if (more == NULL) return;
             data->found = more;
         }
-        data->n_found += qn_pulse_detect(&data->channel, data->stream_key, at, data->pulses, &data->rng, data->found + data->n_found,
-                                         cap - data->n_found, &at);
+        data->n_found += qn_pulse_detect(&data->channel, data->stream_key, at, data->pulses, &data->rng,
+                                         data->found + data->n_found, cap - data->n_found, &at);
     }
     data->positions = malloc((data->n_found + 1) * sizeof *data->positions);
     if (data->positions == NULL) return;
     for (size_t i = 0; i < data->n_found; i++) {
         data->positions[i] = data->found[i].position;
-        if (qn_bits_push(&data->bits, data->found[i].bit != 0) < 0 || qn_bits_push(&data->bases, data->found[i].basis != 0) < 0) return;
+        if (qn_bits_push(&data->bits, data->found[i].bit != 0) < 0 ||
+            qn_bits_push(&data->bases, data->found[i].basis != 0) < 0)
+            return;
     }
     sodium_memzero(data->stream_key, sizeof data->stream_key); /* The photons are gone. */
     data->error = cut_into_parts(data);

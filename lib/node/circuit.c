@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Network layer: end-to-end pairs over a chain of links (after Kozlowski, Dahlberg, Wehner 2020, arXiv:2010.02575).
  *
- * The head sends CircuitSetup along the path; each node sets memory aside; the tail answers CircuitReady, and on its way
- * back every node asks for pairs on the link towards the tail. Inner nodes swap as soon as they hold a pair on each side
- * (first come, first swapped) and keep the outcome; they drop pairs older than the cut-off. Each end sends CircuitTrack
- * along the path for every pair it holds: at each inner node the track moves on to the pair's partner and takes the swap's
- * outcome and the next link pair's frame with it, or waits until the swap is done, or comes back as CircuitExpire. A pair
- * exists end to end, at each end, when the other end's track has arrived: only then is its partner and its frame known.
+ * The head sends CircuitSetup along the path; each node sets memory aside; the tail answers CircuitReady, and on its
+ * way back every node asks for pairs on the link towards the tail. Inner nodes swap as soon as they hold a pair on each
+ * side (first come, first swapped) and keep the outcome; they drop pairs older than the cut-off. Each end sends
+ * CircuitTrack along the path for every pair it holds: at each inner node the track moves on to the pair's partner and
+ * takes the swap's outcome and the next link pair's frame with it, or waits until the swap is done, or comes back as
+ * CircuitExpire. A pair exists end to end, at each end, when the other end's track has arrived: only then is its
+ * partner and its frame known.
  *
  * A circuit's states: setting up -> ready -> closed. */
 #include <assert.h>
@@ -19,25 +20,26 @@
 
 #define CIRCUITS_MAX 1024
 #define RECORDS_MAX 65536
+#define SHARE_MAX 1024
 
 enum role { HEAD, INNER, TAIL };
 
 struct record { /* What became of a pair at an inner node; found by the sequence of either side. */
     uint64_t sequence[2];
-    bool has[2];                 /* The side's pair is known. */
+    bool has[2]; /* The side's pair is known. */
     uint32_t bell[2];
-    double w[2];                 /* Werner parameters when swapped. */
+    double w[2]; /* Werner parameters when swapped. */
     bool swapped, expired;
     uint32_t outcome;
-    bool parked[2], passed[2];   /* Tracks: [0] coming from the head's side, [1] from the tail's. */
+    bool parked[2], passed[2]; /* Tracks: [0] coming from the head's side, [1] from the tail's. */
     Qnet__V1__CircuitTrack track[2];
 };
 
 struct side { /* Towards the head (0) and towards the tail (1). */
     uint16_t node, link;
     struct link_request *request;
-    struct list waiting;         /* Pairs not yet swapped. */
-    struct qn_map records;       /* By sequence. */
+    struct list waiting;   /* Pairs not yet swapped. */
+    struct qn_map records; /* By sequence. */
 };
 
 struct circuit {
@@ -46,18 +48,18 @@ struct circuit {
     uint64_t id;
     enum role role;
     uint16_t path[ROUTE_MAX_HOPS + 1], links[ROUTE_MAX_HOPS];
-    size_t n_links, place;       /* place: of this node on the path. */
+    size_t n_links, place; /* place: of this node on the path. */
     struct side sides[2];
-    uint32_t share;              /* Memory set aside for each side of an inner node. */
+    uint32_t share; /* Memory set aside for each side of an inner node. */
     uint32_t number, delivered;
-    uint64_t expired;            /* At the ends: pairs to be made again. */
+    uint64_t expired; /* At the ends: pairs to be made again. */
     uint64_t cutoff_ns, lifetime_ns, user_request;
     double link_fidelity, min_fidelity, fidelity;
     bool measure, ready, keep_frame, closing;
     uint32_t axes_set;
     uint64_t axes_seed;
     struct qn_rng axes_rng;
-    struct request *request;     /* At the head. */
+    struct request *request; /* At the head. */
     struct qn_timer patience, lifetime;
 };
 
@@ -67,7 +69,9 @@ static Qnet__V1__Envelope body(Qnet__V1__Envelope__BodyCase which) {
     return envelope;
 }
 
-struct circuit *circuit_find(const struct qn_node *node, uint64_t id) { return qn_map_get(&node->circuit_of, id); }
+struct circuit *circuit_find(const struct qn_node *node, uint64_t id) {
+    return qn_map_get(&node->circuit_of, id);
+}
 uint64_t circuit_id(const struct circuit *circuit) { return circuit->id; }
 double circuit_fidelity(const struct circuit *circuit) { return circuit->fidelity; }
 
@@ -157,7 +161,8 @@ static void send_refuse(struct qn_node *node, uint16_t to, uint64_t id, int erro
 }
 
 void circuit_close(struct qn_node *node, struct circuit *circuit, int error, const char *detail, bool tell) {
-    if (tell && circuit->sides[1].node != QN_NO_NODE) send_tear(node, circuit->sides[1].node, circuit->id, error, detail);
+    if (tell && circuit->sides[1].node != QN_NO_NODE)
+        send_tear(node, circuit->sides[1].node, circuit->id, error, detail);
     if (circuit->request != NULL) circuit->request->circuit = NULL;
     destroy(node, circuit, error, detail, true);
 }
@@ -262,7 +267,8 @@ int circuit_open(struct qn_node *node, uint16_t peer, struct request *request, s
     return 0;
 }
 
-static bool setup_is_valid(const struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m, size_t *ret_place) {
+static bool setup_is_valid(const struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m,
+                           size_t *ret_place) {
     if (m->n_links == 0 || m->n_links > ROUTE_MAX_HOPS || m->n_path != m->n_links + 1) return false;
     size_t place = 0;
     for (size_t i = 0; i < m->n_path; i++) {
@@ -284,7 +290,7 @@ static int set_memory_aside(struct qn_node *node, struct circuit *circuit) {
     uint32_t free = node->hardware->memories - node->memories_used;
     uint32_t share = free / 4 > 0 ? free / 4 : free / 2;
     if (share > circuit->number) share = circuit->number;
-    if (share > 64) share = 64;
+    if (share > SHARE_MAX) share = SHARE_MAX;
     if (share == 0) return -QN_EMEMORY_FULL;
     circuit->share = share;
     node->memories_used += 2 * share;
@@ -302,10 +308,14 @@ void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__Circu
     const char *detail = "";
     struct circuit *circuit = NULL;
     bool tail = place == m->n_links;
-    if (node->stopping) error = -QN_ESHUTDOWN, detail = "the node is stopping";
-    else if (node->hardware->memories == 0) error = -QN_EUNSUPPORTED, detail = "it has no quantum memory";
-    else if (!tail && node->hardware->role != QN_ROLE_REPEATER) error = -QN_EUNSUPPORTED, detail = "it does not swap";
-    else if ((circuit = circuit_new(node, m->circuit)) == NULL) error = -QN_EBUSY, detail = "too many circuits";
+    if (node->stopping)
+        error = -QN_ESHUTDOWN, detail = "the node is stopping";
+    else if (node->hardware->memories == 0)
+        error = -QN_EUNSUPPORTED, detail = "it has no quantum memory";
+    else if (!tail && node->hardware->role != QN_ROLE_REPEATER)
+        error = -QN_EUNSUPPORTED, detail = "it does not swap";
+    else if ((circuit = circuit_new(node, m->circuit)) == NULL)
+        error = -QN_EBUSY, detail = "too many circuits";
     if (error < 0) {
         send_refuse(node, from, m->circuit, error, detail, node->self);
         return;
@@ -324,7 +334,8 @@ void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__Circu
     circuit->lifetime_ns = m->lifetime_ns;
     circuit->cutoff_ns = m->cutoff_ns;
     qn_rng_init(&circuit->axes_rng, m->axes_seed, "axes", 1);
-    if (m->lifetime_ns != 0 && m->lifetime_ns < UINT64_MAX / 4) node_timer(node, &circuit->lifetime, node->now_ns + m->lifetime_ns);
+    if (m->lifetime_ns != 0 && m->lifetime_ns < UINT64_MAX / 4)
+        node_timer(node, &circuit->lifetime, node->now_ns + m->lifetime_ns);
     if (circuit->role == INNER) {
         if (set_memory_aside(node, circuit) < 0) {
             circuit->role = TAIL; /* Nothing was set aside. */
@@ -392,9 +403,11 @@ void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__Circ
     struct request *request = circuit->request;
     int error = -(int)m->error;
     char text[200];
-    if (circuit->role == HEAD && m->node < node->topology->n_nodes && strstr(m->detail, node_name(node, (uint16_t)m->node)) == NULL)
+    if (circuit->role == HEAD && m->node < node->topology->n_nodes &&
+        strstr(m->detail, node_name(node, (uint16_t)m->node)) == NULL)
         snprintf(text, sizeof text, "%s: %s", node_name(node, (uint16_t)m->node), m->detail);
-    else snprintf(text, sizeof text, "%s", m->detail);
+    else
+        snprintf(text, sizeof text, "%s", m->detail);
     if (circuit->sides[0].node != QN_NO_NODE)
         send_refuse(node, circuit->sides[0].node, circuit->id, error, m->detail, (uint16_t)m->node);
     if (request != NULL) request->circuit = NULL;
@@ -405,15 +418,18 @@ void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__Circ
 void circuit_on_tear(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTear *m) {
     struct circuit *circuit = circuit_find(node, m->circuit);
     if (circuit == NULL || circuit->sides[0].node != from) return;
-    if (circuit->sides[1].node != QN_NO_NODE) send_tear(node, circuit->sides[1].node, circuit->id, -(int)m->error, m->detail);
+    if (circuit->sides[1].node != QN_NO_NODE)
+        send_tear(node, circuit->sides[1].node, circuit->id, -(int)m->error, m->detail);
     destroy(node, circuit, -(int)m->error, m->detail, true);
 }
 
 void circuit_on_link_closed(struct qn_node *node, struct circuit *circuit, int error, const char *detail) {
-    for (int i = 0; i < 2; i++) circuit->sides[i].request = NULL; /* The closed one is gone; the other is cancelled below. */
+    for (int i = 0; i < 2; i++)
+        circuit->sides[i].request = NULL; /* The closed one is gone; the other is cancelled below. */
     for (struct list *item = node->link_requests.next; item != &node->link_requests; item = item->next) {
         struct link_request *request = CONTAINER_OF(item, struct link_request, link);
-        if (request->circuit == circuit) circuit->sides[request->link_index == circuit->sides[0].link ? 0 : 1].request = request;
+        if (request->circuit == circuit)
+            circuit->sides[request->link_index == circuit->sides[0].link ? 0 : 1].request = request;
     }
     if (circuit->closing) return;
     if (error == 0) return; /* The neighbour is done; its CircuitTear or CircuitRefuse follows. */
@@ -427,7 +443,8 @@ void circuit_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (struct list *item = node->circuits.next, *next; item != &node->circuits; item = next) {
         next = item->next;
         struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);
-        if (circuit->sides[1].node == peer && !circuit->ready) { /* It never knew of the circuit: ask who comes after it. */
+        if (circuit->sides[1].node == peer &&
+            !circuit->ready) { /* It never knew of the circuit: ask who comes after it. */
             forward_setup(node, circuit);
             continue;
         }
@@ -439,7 +456,8 @@ void circuit_on_peer_gone(struct qn_node *node, uint16_t peer) {
 }
 
 const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit, int *ret_error) {
-    static const char *const no_answer = "the path did not answer the set-up: a node or a classical channel on it is down or slow";
+    static const char *const no_answer =
+        "the path did not answer the set-up: a node or a classical channel on it is down or slow";
     if (!node_can_reach(node, circuit->sides[1].node)) {
         *ret_error = -QN_EPEER_DOWN;
         return "the classical channel towards it is down";
@@ -460,7 +478,8 @@ const char *circuit_obstacle(const struct qn_node *node, const struct circuit *c
 
 /* ---- pairs ---- */
 
-static void send_track(struct qn_node *node, struct circuit *circuit, int towards, const Qnet__V1__CircuitTrack *track) {
+static void send_track(struct qn_node *node, struct circuit *circuit, int towards,
+                       const Qnet__V1__CircuitTrack *track) {
     Qnet__V1__Envelope envelope = body(QNET__V1__ENVELOPE__BODY_CIRCUIT_TRACK);
     envelope.circuit_track = (Qnet__V1__CircuitTrack *)(uintptr_t)track;
     node_send(node, circuit->sides[towards].node, &envelope);
@@ -544,7 +563,8 @@ static void on_swapped(struct qn_node *node, struct node_op *op, uint32_t outcom
     struct swap *swap = op->owner;
     struct circuit *circuit = circuit_find(node, swap->circuit);
     struct record *records[2] = {NULL, NULL};
-    for (int side = 0; circuit != NULL && side < 2; side++) records[side] = record_of(circuit, side, swap->sequence[side]);
+    for (int side = 0; circuit != NULL && side < 2; side++)
+        records[side] = record_of(circuit, side, swap->sequence[side]);
     if (records[0] != NULL && records[1] != NULL && error < 0) {
         for (int side = 0; side < 2; side++) {
             records[side]->expired = true;
@@ -593,8 +613,10 @@ static void swap_if_possible(struct qn_node *node, struct circuit *circuit) {
             fails = true;
         }
         for (int side = 0; side < 2; side++) { /* The memories are free as soon as the photons are out. */
-            if (!fails) pair_free(node, pairs[side], false);
-            else pair_free(node, pairs[side], true);
+            if (!fails)
+                pair_free(node, pairs[side], false);
+            else
+                pair_free(node, pairs[side], true);
         }
         for (int side = 0; fails && side < 2; side++) {
             struct record *record = record_of(circuit, side, sequences[side]);
@@ -730,8 +752,10 @@ static void deliver(struct qn_node *node, struct circuit *circuit, struct pair *
     pair->circuit = NULL;
     list_append(&node->delivered, &pair->queue);
     node->n_delivered++;
-    if (circuit->role == HEAD && circuit->request != NULL) request_on_pair(node, circuit->request, pair);
-    else if (circuit->role == TAIL) teleport_on_tail_pair(node, pair);
+    if (circuit->role == HEAD && circuit->request != NULL)
+        request_on_pair(node, circuit->request, pair);
+    else if (circuit->role == TAIL)
+        teleport_on_tail_pair(node, pair);
 }
 
 struct correction { /* Paulis under way at the head. */
@@ -761,7 +785,9 @@ static void correct(struct qn_node *node, struct circuit *circuit, struct pair *
     if (correction == NULL) return;
     *correction = (struct correction){circuit->id, pair_key(pair->link, pair->sequence)};
     struct qn_plane_op op = {.qubits = {pair->qubit}, .n_qubits = 1};
-    op.kind = frame == 1 ? QNET__V1__OP_KIND__OP_KIND_Z : frame == 2 ? QNET__V1__OP_KIND__OP_KIND_X : QNET__V1__OP_KIND__OP_KIND_Y;
+    op.kind = frame == 1   ? QNET__V1__OP_KIND__OP_KIND_Z
+              : frame == 2 ? QNET__V1__OP_KIND__OP_KIND_X
+                           : QNET__V1__OP_KIND__OP_KIND_Y;
     if (node_operate(node, &op, correction, 0, on_corrected) < 0) free(correction);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What users ask of one node that needs no other: its state, lists, gates on its qubits, faults on its links, waiting. */
+/* What users ask of one node that needs no other: its state, lists, gates on its qubits, faults on its links, waiting.
+ */
 #include <math.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -12,7 +13,8 @@
 
 static char *borrow(const char *text) { return (char *)(uintptr_t)text; } /* protobuf-c's strings are not const. */
 
-static void send(struct qn_node *node, uint64_t client, uint64_t id, bool more, Qnet__V1__ControlResponse__BodyCase which, void *body) {
+static void send(struct qn_node *node, uint64_t client, uint64_t id, bool more,
+                 Qnet__V1__ControlResponse__BodyCase which, void *body) {
     Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
     response.body_case = which;
     response.status = body; /* All members of the union are pointers. */
@@ -77,7 +79,8 @@ static bool session_with(const struct qn_node *node, uint16_t other) {
     return neighbour != NULL && neighbour->up[QN_CLASSICAL] && neighbour->up[QN_QUANTUM];
 }
 
-static uint16_t other_on_link(const struct qn_node *node, const struct qn_topo_link *link) { /* The neighbour of this link. */
+static uint16_t other_on_link(const struct qn_node *node,
+                              const struct qn_topo_link *link) { /* The neighbour of this link. */
     if (link->via == QN_NO_NODE) return link->a == node->self ? link->b : link->a;
     return link->via == node->self ? link->a : link->via;
 }
@@ -142,8 +145,12 @@ static void on_list(struct qn_node *node, uint64_t client, uint64_t id, Qnet__V1
             send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_PEER, &info);
         }
         break;
-    case QNET__V1__LIST_KIND__LIST_KIND_LINKS: list_links(node, client, id); break;
-    case QNET__V1__LIST_KIND__LIST_KIND_PAIRS: list_pairs(node, client, id); break;
+    case QNET__V1__LIST_KIND__LIST_KIND_LINKS:
+        list_links(node, client, id);
+        break;
+    case QNET__V1__LIST_KIND__LIST_KIND_PAIRS:
+        list_pairs(node, client, id);
+        break;
     case QNET__V1__LIST_KIND__LIST_KIND_KEYS:
         for (struct list *item = node->keys.next; item != &node->keys; item = item->next) {
             Qnet__V1__KeyInfo info;
@@ -151,7 +158,9 @@ static void on_list(struct qn_node *node, uint64_t client, uint64_t id, Qnet__V1
             send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
         }
         break;
-    default: node_reply_error(node, client, id, -QN_EINVAL, "unknown list"); return;
+    default:
+        node_reply_error(node, client, id, -QN_EINVAL, "unknown list");
+        return;
     }
     finish(node, client, id);
 }
@@ -179,8 +188,10 @@ static void on_discard(struct qn_node *node, uint64_t client, uint64_t id, const
         pair_free(node, pair, true);
         n++;
     }
-    if (n == 0 && !m->all) node_reply_error(node, client, id, -QN_ENOT_FOUND, "this node holds no pair with that qubit");
-    else finish(node, client, id);
+    if (n == 0 && !m->all)
+        node_reply_error(node, client, id, -QN_ENOT_FOUND, "this node holds no pair with that qubit");
+    else
+        finish(node, client, id);
 }
 
 /* ---- gates ---- */
@@ -199,11 +210,13 @@ static void free_gates(struct request *request) { free(request->extra); }
 static void run_gates(struct request *request);
 
 static bool ends_qubits(enum _Qnet__V1__OpKind kind) {
-    return kind == QNET__V1__OP_KIND__OP_KIND_MEASURE || kind == QNET__V1__OP_KIND__OP_KIND_BELL || kind == QNET__V1__OP_KIND__OP_KIND_DISCARD;
+    return kind == QNET__V1__OP_KIND__OP_KIND_MEASURE || kind == QNET__V1__OP_KIND__OP_KIND_BELL ||
+           kind == QNET__V1__OP_KIND__OP_KIND_DISCARD;
 }
 
 static bool has_outcome(enum _Qnet__V1__OpKind kind) {
-    return kind == QNET__V1__OP_KIND__OP_KIND_MEASURE || kind == QNET__V1__OP_KIND__OP_KIND_BELL || kind == QNET__V1__OP_KIND__OP_KIND_PROJECT;
+    return kind == QNET__V1__OP_KIND__OP_KIND_MEASURE || kind == QNET__V1__OP_KIND__OP_KIND_BELL ||
+           kind == QNET__V1__OP_KIND__OP_KIND_PROJECT;
 }
 
 static void on_gate_done(struct qn_node *node, struct node_op *op, uint32_t outcome, int error) {
@@ -241,17 +254,22 @@ static void run_gates(struct request *request) {
     }
     for (size_t i = 0; ends_qubits(op->kind) && i < op->n_qubits; i++) {
         struct pair *pair = pair_of_qubit(node, op->qubits[i]);
-        if (pair != NULL) pair_free(node, pair, false);
-        else memory_give(node, 1); /* Prepared by the user. */
+        if (pair != NULL)
+            pair_free(node, pair, false);
+        else
+            memory_give(node, 1); /* Prepared by the user. */
     }
 }
 
 /* Axis names for people: 1 number is an axis index, 3 are a vector. */
 static int fill_step(const Qnet__V1__GateStep *step, struct qn_plane_op *op) {
-    *op = (struct qn_plane_op){.kind = (enum _Qnet__V1__OpKind)step->kind, .n_qubits = step->n_qubits, .n_args = step->n_args};
+    *op = (struct qn_plane_op){
+        .kind = (enum _Qnet__V1__OpKind)step->kind, .n_qubits = step->n_qubits, .n_args = step->n_args};
     size_t want = step->kind < QNET__V1__OP_KIND__OP_KIND_MEASURE ? qn_gate_qubits((enum qn_gate)step->kind)
-                  : step->kind == QNET__V1__OP_KIND__OP_KIND_BELL ? 2 : 1;
-    if (want == 0 || step->n_qubits != want || step->n_args > 4 || step->kind > QNET__V1__OP_KIND__OP_KIND_IDLE) return -QN_EINVAL;
+                  : step->kind == QNET__V1__OP_KIND__OP_KIND_BELL ? 2
+                                                                  : 1;
+    if (want == 0 || step->n_qubits != want || step->n_args > 4 || step->kind > QNET__V1__OP_KIND__OP_KIND_IDLE)
+        return -QN_EINVAL;
     for (size_t i = 0; i < want; i++) op->qubits[i] = step->qubits[i];
     for (size_t i = 0; i < step->n_args; i++) {
         if (!isfinite(step->args[i])) return -QN_EINVAL;
@@ -288,12 +306,14 @@ static void on_gate(struct qn_node *node, uint64_t client, uint64_t id, const Qn
         const Qnet__V1__GateStep *step = m->steps[i];
         if (step->kind == 0) continue;
         if (fill_step(step, &gates->ops[gates->n_ops++]) < 0) {
-            request_fail(request, -QN_EINVAL, "step %zu: unknown gate, or the wrong number of qubits or arguments", i + 1);
+            request_fail(request, -QN_EINVAL, "step %zu: unknown gate, or the wrong number of qubits or arguments",
+                         i + 1);
             return;
         }
         for (size_t k = 0; k < step->n_qubits; k++)
             if (!is_mine_to_touch(node, step->qubits[k])) {
-                request_fail(request, -QN_ENOT_FOUND, "step %zu: this node holds no qubit 0x%llx", i + 1, (unsigned long long)step->qubits[k]);
+                request_fail(request, -QN_ENOT_FOUND, "step %zu: this node holds no qubit 0x%llx", i + 1,
+                             (unsigned long long)step->qubits[k]);
                 return;
             }
     }
@@ -337,15 +357,25 @@ static void cut(struct qn_node *node, struct neighbour *neighbour, enum qn_plane
     if (neighbour->cut[plane] == on) return;
     neighbour->cut[plane] = on;
     node_act(node, (struct qn_action){.type = QN_ACTION_CUT, .plane = plane, .peer = neighbour->id, .on = on}, NULL, 0);
-    node_event(node, LEVEL_WARNING, on ? "cut" : "restored", node_name(node, neighbour->id), "%s", plane == QN_CLASSICAL ? "classical" : "quantum");
+    node_event(node, LEVEL_WARNING, on ? "cut" : "restored", node_name(node, neighbour->id), "%s",
+               plane == QN_CLASSICAL ? "classical" : "quantum");
 }
 
-static int apply_fault(struct qn_node *node, uint16_t link, const Qnet__V1__FaultRequest *m, struct neighbour *neighbour) {
+static int apply_fault(struct qn_node *node, uint16_t link, const Qnet__V1__FaultRequest *m,
+                       struct neighbour *neighbour) {
     switch (m->kind) {
-    case QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM: cut(node, neighbour, QN_QUANTUM, true); return 0;
-    case QNET__V1__FAULT_KIND__FAULT_KIND_CUT_CLASSICAL: cut(node, neighbour, QN_CLASSICAL, true); return 0;
-    case QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_QUANTUM: cut(node, neighbour, QN_QUANTUM, false); return 0;
-    case QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_CLASSICAL: cut(node, neighbour, QN_CLASSICAL, false); return 0;
+    case QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM:
+        cut(node, neighbour, QN_QUANTUM, true);
+        return 0;
+    case QNET__V1__FAULT_KIND__FAULT_KIND_CUT_CLASSICAL:
+        cut(node, neighbour, QN_CLASSICAL, true);
+        return 0;
+    case QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_QUANTUM:
+        cut(node, neighbour, QN_QUANTUM, false);
+        return 0;
+    case QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_CLASSICAL:
+        cut(node, neighbour, QN_CLASSICAL, false);
+        return 0;
     case QNET__V1__FAULT_KIND__FAULT_KIND_DELAY:
         if (!(m->value >= 0 && m->value <= 3.6e12)) return -QN_EINVAL;
         neighbour->extra_delay_ns = (uint64_t)m->value;
@@ -360,7 +390,8 @@ static int apply_fault(struct qn_node *node, uint16_t link, const Qnet__V1__Faul
         neighbour->extra_delay_ns = 0;
         node->links[link].eve = 0;
         return 0;
-    default: return -QN_EINVAL;
+    default:
+        return -QN_EINVAL;
     }
 }
 
@@ -374,7 +405,8 @@ static void on_fault(struct qn_node *node, uint64_t client, uint64_t id, const Q
     }
     const struct qn_topo_link *l = &node->topology->links[link];
     if (!node->links[link].mine) {
-        node_reply_error(node, client, id, -QN_EINVAL, "%s is not a link of this node; ask %s or %s", l->name, node_name(node, l->a), node_name(node, l->b));
+        node_reply_error(node, client, id, -QN_EINVAL, "%s is not a link of this node; ask %s or %s", l->name,
+                         node_name(node, l->a), node_name(node, l->b));
         return;
     }
     if (m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_EVE && l->kind != QN_LINK_BB84) {
@@ -383,8 +415,10 @@ static void on_fault(struct qn_node *node, uint64_t client, uint64_t id, const Q
     }
     int rc = apply_fault(node, (uint16_t)link, m, node_neighbour(node, other_on_link(node, l)));
     if (rc == 0 && l->via == node->self) rc = apply_fault(node, (uint16_t)link, m, node_neighbour(node, l->b));
-    if (rc < 0) node_reply_error(node, client, id, rc, "unknown fault or value out of range");
-    else finish(node, client, id);
+    if (rc < 0)
+        node_reply_error(node, client, id, rc, "unknown fault or value out of range");
+    else
+        finish(node, client, id);
 }
 
 /* ---- waiting ---- */
@@ -399,14 +433,20 @@ static void free_waiting(struct request *request) { free(request->extra); }
 
 static bool is_met(const struct qn_node *node, const struct waiting *waiting) {
     const char *why;
-    const struct neighbour *peer = waiting->what == WAIT_PEER_UP || waiting->what == WAIT_PEER_DOWN ? node_neighbour(node, waiting->peer) : NULL;
+    const struct neighbour *peer =
+        waiting->what == WAIT_PEER_UP || waiting->what == WAIT_PEER_DOWN ? node_neighbour(node, waiting->peer) : NULL;
     bool up = peer != NULL && peer->up[QN_CLASSICAL] && peer->up[QN_QUANTUM];
     switch (waiting->what) {
-    case WAIT_READY: return qn_node_is_ready(node, &why);
-    case WAIT_PEER_UP: return up;
-    case WAIT_PEER_DOWN: return !up;
-    case WAIT_PAIRS: return node->n_delivered >= waiting->number;
-    case WAIT_KEYS: return node->n_keys >= waiting->number;
+    case WAIT_READY:
+        return qn_node_is_ready(node, &why);
+    case WAIT_PEER_UP:
+        return up;
+    case WAIT_PEER_DOWN:
+        return !up;
+    case WAIT_PAIRS:
+        return node->n_delivered >= waiting->number;
+    case WAIT_KEYS:
+        return node->n_keys >= waiting->number;
     }
     return false;
 }
@@ -423,15 +463,18 @@ static bool parse_condition(const struct qn_node *node, const char *text, struct
     unsigned number;
     *ret = (struct waiting){0};
     if (strcmp(text, "ready") == 0) return true;
-    if (sscanf(text, "pairs %u", &number) == 1) ret->what = WAIT_PAIRS;
-    else if (sscanf(text, "keys %u", &number) == 1) ret->what = WAIT_KEYS;
+    if (sscanf(text, "pairs %u", &number) == 1)
+        ret->what = WAIT_PAIRS;
+    else if (sscanf(text, "keys %u", &number) == 1)
+        ret->what = WAIT_KEYS;
     else if (sscanf(text, "peer %63s %7s", name, state) == 2) {
         int peer = qn_topology_find_node(node->topology, name);
         if (peer < 0 || node_neighbour(node, (uint16_t)peer) == NULL) return false;
         ret->peer = (uint16_t)peer;
         ret->what = strcmp(state, "up") == 0 ? WAIT_PEER_UP : WAIT_PEER_DOWN;
         return ret->what == WAIT_PEER_UP || strcmp(state, "down") == 0;
-    } else return false;
+    } else
+        return false;
     ret->number = number;
     return true;
 }
@@ -439,7 +482,8 @@ static bool parse_condition(const struct qn_node *node, const char *text, struct
 static void on_wait(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__WaitRequest *m) {
     struct waiting parsed;
     if (!parse_condition(node, m->condition, &parsed)) {
-        node_reply_error(node, client, id, -QN_EINVAL, "\"%.64s\": valid are ready, peer NEIGHBOUR up|down, pairs N, keys N", m->condition);
+        node_reply_error(node, client, id, -QN_EINVAL,
+                         "\"%.64s\": valid are ready, peer NEIGHBOUR up|down, pairs N, keys N", m->condition);
         return;
     }
     struct request *request = request_new(node, client, id, REQUEST_WAIT, m->timeout_ns);
@@ -447,8 +491,10 @@ static void on_wait(struct qn_node *node, uint64_t client, uint64_t id, const Qn
     request->extra = malloc(sizeof parsed);
     request->free_extra = free_waiting;
     request->on_timeout = wait_timeout;
-    if (request->extra == NULL) request_fail(request, -QN_ENOMEM, "%s", "");
-    else memcpy(request->extra, &parsed, sizeof parsed); /* control_check_waits answers at the end of this step. */
+    if (request->extra == NULL)
+        request_fail(request, -QN_ENOMEM, "%s", "");
+    else
+        memcpy(request->extra, &parsed, sizeof parsed); /* control_check_waits answers at the end of this step. */
     node->n_waits++;
 }
 
@@ -471,34 +517,60 @@ void control_check_waits(struct qn_node *node) {
 /* ---- dispatch ---- */
 
 void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *bytes, size_t len) {
-    Qnet__V1__ControlRequest *m = qn_wire_unpack(&qnet__v1__control_request__descriptor, &node->request_arena, bytes, len);
+    Qnet__V1__ControlRequest *m =
+        qn_wire_unpack(&qnet__v1__control_request__descriptor, &node->request_arena, bytes, len);
     if (m == NULL) {
         node_reply_error(node, client, 0, -QN_EPARSE, "not a ControlRequest");
         return;
     }
     switch (m->body_case) {
-    case QNET__V1__CONTROL_REQUEST__BODY_STATUS: on_status(node, client, m->id); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_LIST: on_list(node, client, m->id, m->list->kind); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_PAIR: request_start_pairs(node, client, m->id, m->pair); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_TELEPORT: teleport_start(node, client, m->id, m->teleport); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_BB84: bb84_start(node, client, m->id, m->bb84); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_GATE: on_gate(node, client, m->id, m->gate); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_FAULT: on_fault(node, client, m->id, m->fault); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_WAIT: on_wait(node, client, m->id, m->wait); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_KEY_TAKE: on_key_take(node, client, m->id, m->key_take); break;
-    case QNET__V1__CONTROL_REQUEST__BODY_DISCARD: on_discard(node, client, m->id, m->discard); break;
+    case QNET__V1__CONTROL_REQUEST__BODY_STATUS:
+        on_status(node, client, m->id);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_LIST:
+        on_list(node, client, m->id, m->list->kind);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_PAIR:
+        request_start_pairs(node, client, m->id, m->pair);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_TELEPORT:
+        teleport_start(node, client, m->id, m->teleport);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_BB84:
+        bb84_start(node, client, m->id, m->bb84);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_GATE:
+        on_gate(node, client, m->id, m->gate);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_FAULT:
+        on_fault(node, client, m->id, m->fault);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_WAIT:
+        on_wait(node, client, m->id, m->wait);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_KEY_TAKE:
+        on_key_take(node, client, m->id, m->key_take);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_DISCARD:
+        on_discard(node, client, m->id, m->discard);
+        break;
     case QNET__V1__CONTROL_REQUEST__BODY_CANCEL:
         request_cancel(node, client, m->cancel->id);
         finish(node, client, m->id);
         break;
-    case QNET__V1__CONTROL_REQUEST__BODY_INSPECT: on_inspect(node, client, m->id, m->inspect); break;
-    default: node_reply_error(node, client, m->id, -QN_EUNSUPPORTED, "unknown request"); break;
+    case QNET__V1__CONTROL_REQUEST__BODY_INSPECT:
+        on_inspect(node, client, m->id, m->inspect);
+        break;
+    default:
+        node_reply_error(node, client, m->id, -QN_EUNSUPPORTED, "unknown request");
+        break;
     }
 }
 
 /* ---- metrics ---- */
 
-static int metric(struct qn_buf *out, const char *name, const char *type, const char *help, const char *labels, double value) {
+static int metric(struct qn_buf *out, const char *name, const char *type, const char *help, const char *labels,
+                  double value) {
     int rc = help == NULL ? 0 : qn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
     return rc < 0 ? rc : qn_buf_printf(out, "%s%s %.17g\n", name, labels, value);
 }
@@ -508,7 +580,8 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
         const char *name, *type, *help;
         double value;
     } plain[] = {
-        {"qnetd_pairs_delivered_total", "counter", "End-to-end pairs delivered at this node.", (double)node->n_pairs_delivered},
+        {"qnetd_pairs_delivered_total", "counter", "End-to-end pairs delivered at this node.",
+         (double)node->n_pairs_delivered},
         {"qnetd_pairs_expired_total", "counter", "Pairs discarded before delivery.", (double)node->n_expired},
         {"qnetd_swaps_total", "counter", "Entanglement swaps performed.", (double)node->n_swaps},
         {"qnetd_teleports_total", "counter", "States sent by teleportation.", (double)node->n_teleports},
@@ -519,27 +592,38 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
         {"qnetd_hosted_groups", "gauge", "Joint states kept by this process.", (double)qn_plane_n_groups(node->plane)},
         {"qnetd_requests_open", "gauge", "User requests not yet answered.", (double)node->request_of.len},
         {"qnetd_envelopes_relayed_total", "counter", "Envelopes passed on for others.", (double)node->n_relayed},
-        {"qnetd_envelopes_dropped_total", "counter", "Envelopes that could not be queued or sent.", (double)node->n_dropped},
-        {"qnetd_channel_resends_total", "counter", "Times a channel sent its unacknowledged messages again.", (double)node->n_resent},
-        {"qnetd_protocol_errors_total", "counter", "Messages refused because they break the protocol.", (double)node->n_protocol_errors},
+        {"qnetd_envelopes_dropped_total", "counter", "Envelopes that could not be queued or sent.",
+         (double)node->n_dropped},
+        {"qnetd_channel_resends_total", "counter", "Times a channel sent its unacknowledged messages again.",
+         (double)node->n_resent},
+        {"qnetd_protocol_errors_total", "counter", "Messages refused because they break the protocol.",
+         (double)node->n_protocol_errors},
     };
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
         int rc = metric(out, plain[i].name, plain[i].type, plain[i].help, "", plain[i].value);
         if (rc < 0) return rc;
     }
-    static const char *const per_link[] = {"qnetd_link_up", "qnetd_link_fidelity_ratio", "qnetd_link_qber_ratio",
-                                           "qnetd_pairs_generated_total", "qnetd_sifted_bits_total", "qnetd_secret_bits_total"};
-    static const char *const help[] = {"1 when both sessions of the link are up.", "Fidelity of a fresh pair, by the model.",
-                                       "Quantum bit error rate last measured.", "Heralded pairs of the link.",
-                                       "BB84 bits after sifting.", "Secret bits made."};
+    static const char *const per_link[] = {"qnetd_link_up",           "qnetd_link_fidelity_ratio",
+                                           "qnetd_link_qber_ratio",   "qnetd_pairs_generated_total",
+                                           "qnetd_sifted_bits_total", "qnetd_secret_bits_total"};
+    static const char *const help[] = {"1 when both sessions of the link are up.",
+                                       "Fidelity of a fresh pair, by the model.",
+                                       "Quantum bit error rate last measured.",
+                                       "Heralded pairs of the link.",
+                                       "BB84 bits after sifting.",
+                                       "Secret bits made."};
     for (size_t k = 0; k < 6; k++) {
         bool first = true;
         for (size_t i = 0; i < node->topology->n_links; i++) {
             const struct link_state *state = &node->links[i];
             const struct qn_topo_link *link = &node->topology->links[i];
             if (!state->mine || (k == 1 && !state->planned) || (k == 2 && state->qber < 0)) continue;
-            double values[6] = {session_with(node, other_on_link(node, link)) ? 1 : 0, state->plan.fidelity, state->qber,
-                                (double)state->pairs, (double)state->sifted_bits, (double)state->secret_bits};
+            double values[6] = {session_with(node, other_on_link(node, link)) ? 1 : 0,
+                                state->plan.fidelity,
+                                state->qber,
+                                (double)state->pairs,
+                                (double)state->sifted_bits,
+                                (double)state->secret_bits};
             char labels[QN_NAME_MAX + 16];
             snprintf(labels, sizeof labels, "{link=\"%s\"}", link->name);
             int rc = metric(out, per_link[k], k < 3 ? "gauge" : "counter", first ? help[k] : NULL, labels, values[k]);

@@ -19,7 +19,7 @@
 #include "wire/arena.h"
 #include "wire/channel.h"
 
-#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* Doubly linked list through the elements; the head is an element of its own. All-zero is not valid: list_init. */
 struct list {
@@ -50,7 +50,7 @@ struct held { /* An envelope on its way through the fibre: given to the driver w
 
 struct neighbour { /* A node we have sessions with. */
     uint16_t id;
-    bool up[2];              /* By plane. */
+    bool up[2]; /* By plane. */
     bool cut[2];
     uint64_t delay_ns;       /* Of the classical channel, one way. */
     uint64_t extra_delay_ns; /* Added by an operator. */
@@ -70,13 +70,13 @@ struct way { /* The channel of one plane to one remote node. */
 
 struct remote { /* Any other node. */
     uint16_t id;
-    uint16_t next_hop;       /* QN_NO_NODE: no route. */
+    uint16_t next_hop; /* QN_NO_NODE: no route. */
     uint16_t hops;
     uint64_t path_delay_ns;
-    uint64_t incarnation;    /* 0: not known yet. */
-    uint64_t gone[4];        /* Incarnations that are over: nothing from them is believed. */
+    uint64_t incarnation; /* 0: not known yet. */
+    uint64_t gone[4];     /* Incarnations that are over: nothing from them is believed. */
     size_t n_gone;
-    struct way ways[2];      /* By plane. */
+    struct way ways[2]; /* By plane. */
 };
 
 struct qn_node;
@@ -86,14 +86,15 @@ int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope);
 /* Sends photons to a neighbour (or to ourselves): lost if the quantum port is down. */
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon);
 int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message);
-void node_flush_plane(struct qn_node *node); /* Carries out what the quantum plane has produced. */
+void node_flush_plane(struct qn_node *node);     /* Carries out what the quantum plane has produced. */
 void transport_send_plane(struct qn_node *node); /* Puts what the plane says on its channels. */
 int transport_init(struct qn_node *node);
 void transport_release(struct qn_node *node);
-int transport_on_envelope(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, const uint8_t *bytes, size_t len);
+int transport_on_envelope(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, const uint8_t *bytes,
+                          size_t len);
 void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, bool up, uint64_t incarnation);
-void transport_forget(struct qn_node *node, uint16_t peer); /* Its incarnation is over. */
-void transport_deliver_local(struct qn_node *node);         /* What the node sent to itself. */
+void transport_forget(struct qn_node *node, uint16_t peer);                /* Its incarnation is over. */
+void transport_deliver_local(struct qn_node *node);                        /* What the node sent to itself. */
 struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id); /* NULL if it is none. */
 bool node_can_reach(const struct qn_node *node, uint16_t id); /* The first hop of its classical channel is up. */
 
@@ -130,13 +131,13 @@ enum pair_state { PAIR_PENDING, PAIR_USABLE };
 struct circuit;
 struct link_request;
 
-struct pair { /* This node's half of an entangled pair. */
-    qn_qubit qubit;          /* 0: measured on emission or already measured. */
+struct pair {       /* This node's half of an entangled pair. */
+    qn_qubit qubit; /* 0: measured on emission or already measured. */
     uint16_t link;
-    uint64_t sequence;       /* On the link. */
-    uint32_t bell;           /* Frame of the link pair. */
-    double goodness;         /* At `since_ns`. */
-    uint64_t since_ns;       /* Emission. */
+    uint64_t sequence; /* On the link. */
+    uint32_t bell;     /* Frame of the link pair. */
+    double goodness;   /* At `since_ns`. */
+    uint64_t since_ns; /* Emission. */
     bool born, heralded;
     struct link_request *request; /* NULL once delivered to the user. */
     struct list of_request;
@@ -150,7 +151,7 @@ struct pair { /* This node's half of an entangled pair. */
     bool is_head;
     uint8_t axis, outcome;
     bool measured;
-    struct list queue;       /* In a circuit's list of waiting pairs, or the node's list of delivered ones. */
+    struct list queue; /* In a circuit's list of waiting pairs, or the node's list of delivered ones. */
     struct qn_timer cutoff;
     struct qn_node *node;
 };
@@ -159,9 +160,10 @@ struct pair *pair_find(const struct qn_node *node, uint16_t link, uint64_t seque
 struct pair *pair_find_or_new(struct qn_node *node, uint16_t link, uint64_t sequence); /* NULL: out of memory. */
 struct pair *pair_of_qubit(const struct qn_node *node, qn_qubit qubit);
 void pair_bind(struct qn_node *node, struct pair *pair, qn_qubit qubit);
-void pair_give_memory(struct qn_node *node, struct pair *pair);   /* Its qubit is gone. */
-void pair_detach(struct qn_node *node, struct pair *pair);        /* From its link request: it is delivered. */
-void pair_free(struct qn_node *node, struct pair *pair, bool discard_qubit); /* Gives its memory back and asks for more if wanted. */
+void pair_give_memory(struct qn_node *node, struct pair *pair); /* Its qubit is gone. */
+void pair_detach(struct qn_node *node, struct pair *pair);      /* From its link request: it is delivered. */
+void pair_free(struct qn_node *node, struct pair *pair,
+               bool discard_qubit); /* Gives its memory back and asks for more if wanted. */
 double pair_fidelity_now(const struct qn_node *node, const struct pair *pair);
 bool memory_take(struct qn_node *node);
 void memory_give(struct qn_node *node, uint32_t n);
@@ -174,23 +176,24 @@ struct link_request { /* One create request, at one of its ends. */
     uint16_t link_index, origin, other;
     uint32_t create_id;
     bool measure, active, closed;
-    bool prepaid;          /* Its memory was set aside by the circuit. */
-    uint32_t budget;       /* Most pairs (heralded or awaited) it may hold here; UINT32_MAX: no bound of its own. */
+    bool prepaid;    /* Its memory was set aside by the circuit. */
+    uint32_t budget; /* Most pairs (heralded or awaited) it may hold here; UINT32_MAX: no bound of its own. */
     uint32_t holding;
-    uint32_t number;       /* 0: until cancelled. */
+    uint32_t number; /* 0: until cancelled. */
     uint64_t granted, heralded;
-    struct list pairs;     /* Neither delivered nor dropped. */
+    struct list pairs; /* Neither delivered nor dropped. */
     double min_fidelity;
     uint64_t circuit_id, user_request;
     struct circuit *circuit;
-    struct request *user;  /* Measure directly, at the asking end. */
+    struct request *user; /* Measure directly, at the asking end. */
     uint32_t axes_set;
     struct qn_rng axes_rng;
     /* Measure directly: one byte a pair, from pair 0. */
     struct qn_buf axes, bells, bits;
     uint64_t first_sequence, done;
 };
-int link_create(struct qn_node *node, uint16_t link, const struct link_request *wanted, struct link_request **ret_request);
+int link_create(struct qn_node *node, uint16_t link, const struct link_request *wanted,
+                struct link_request **ret_request);
 void link_grant(struct qn_node *node, struct link_request *request); /* Sends credit if there is any to give. */
 void link_cancel(struct qn_node *node, struct link_request *request, int error, const char *detail, bool tell);
 void link_on_create(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCreate *m);
@@ -227,8 +230,10 @@ void circuit_on_link_closed(struct qn_node *node, struct circuit *circuit, int e
 void circuit_on_pair_lost(struct qn_node *node, struct circuit *circuit, struct pair *pair);
 struct circuit *circuit_find(const struct qn_node *node, uint64_t id);
 int circuit_accept_link(struct qn_node *node, struct circuit *circuit, uint16_t link, struct link_request *request);
-uint64_t circuit_wants(const struct circuit *circuit, const struct link_request *request); /* Total grants allowed so far. */
-const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit, int *ret_error); /* Why it is not done. */
+uint64_t circuit_wants(const struct circuit *circuit,
+                       const struct link_request *request); /* Total grants allowed so far. */
+const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit,
+                             int *ret_error); /* Why it is not done. */
 void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m);
 void circuit_on_ready(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitReady *m);
 void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitRefuse *m);
@@ -245,7 +250,7 @@ void circuit_release_all(struct qn_node *node);
 enum request_kind { REQUEST_PAIRS, REQUEST_TELEPORT, REQUEST_BB84, REQUEST_GATE, REQUEST_WAIT };
 
 struct measure { /* Axes and outcomes of pairs measured at this end, and at the other once it has reported. */
-    struct qn_map mine, theirs;   /* Pair number + 1 -> axis << 1 | outcome, + 1 (as a small integer). */
+    struct qn_map mine, theirs; /* Pair number + 1 -> axis << 1 | outcome, + 1 (as a small integer). */
     int64_t sums[5][5];
     uint64_t trials[5][5];
 };
@@ -253,14 +258,14 @@ struct measure { /* Axes and outcomes of pairs measured at this end, and at the 
 struct request {
     struct list link;
     struct qn_node *node;
-    uint64_t number;           /* The node's own number for it; travels in messages. */
-    uint64_t client, id;       /* Who asked; the client's id of it. */
+    uint64_t number;     /* The node's own number for it; travels in messages. */
+    uint64_t client, id; /* Who asked; the client's id of it. */
     enum request_kind kind;
     uint16_t peer;
     struct qn_timer deadline;
     uint64_t started_ns;
     struct circuit *circuit;
-    struct link_request *direct;   /* Measure directly on one link. */
+    struct link_request *direct; /* Measure directly on one link. */
     uint32_t wanted, delivered, expired;
     double min_fidelity, goodness_sum, predicted;
     uint32_t hops;
@@ -268,19 +273,22 @@ struct request {
     uint32_t axes_set;
     uint64_t tag, cutoff_ns, timeout_ns;
     struct measure measure;
-    uint32_t reported;         /* Outcomes that the far end has told. */
-    void *extra;               /* teleport.c, bb84.c, control.c: their own part. */
+    uint32_t reported; /* Outcomes that the far end has told. */
+    void *extra;       /* teleport.c, bb84.c, control.c: their own part. */
     void (*free_extra)(struct request *request);
     void (*on_timeout)(struct request *request);
 };
 
-struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, enum request_kind kind, uint64_t timeout_ns);
+struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, enum request_kind kind,
+                            uint64_t timeout_ns);
 struct request *request_find(const struct qn_node *node, uint64_t number);
 void request_fail(struct request *request, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void request_finish(struct request *request); /* Answered: frees it. */
-void request_on_pair(struct qn_node *node, struct request *request, struct pair *pair); /* Delivered end to end at the head. */
+void request_on_pair(struct qn_node *node, struct request *request,
+                     struct pair *pair); /* Delivered end to end at the head. */
 void request_on_circuit_closed(struct qn_node *node, struct request *request, int error, const char *detail);
-void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome, double goodness);
+void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome,
+                         double goodness);
 void request_on_report(struct qn_node *node, const Qnet__V1__MeasureReport *m);
 void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__PairRequest *m);
 void request_client_gone(struct qn_node *node, uint64_t client);
@@ -290,7 +298,8 @@ void request_release_all(struct qn_node *node);
 void node_reply(struct qn_node *node, uint64_t client, uint64_t id, bool more, Qnet__V1__ControlResponse *response);
 void node_reply_error(struct qn_node *node, uint64_t client, uint64_t id, int error, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-int node_name_to_peer(struct qn_node *node, uint64_t client, uint64_t id, const char *name); /* Index, or replies and negative. */
+int node_name_to_peer(struct qn_node *node, uint64_t client, uint64_t id,
+                      const char *name); /* Index, or replies and negative. */
 void pair_describe(const struct qn_node *node, const struct pair *pair, Qnet__V1__PairInfo *ret_info);
 
 /* ---- teleport.c ---- */
@@ -328,7 +337,8 @@ struct key {
     uint8_t bytes[]; /* Wiped by key_free. */
 };
 #define KEYS_MAX 10000
-int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const uint8_t check[8], double qber, const uint8_t *bytes, size_t len);
+int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const uint8_t check[8], double qber,
+             const uint8_t *bytes, size_t len);
 struct key *keys_find(const struct qn_node *node, const uint8_t *id, size_t len);
 void key_free(struct qn_node *node, struct key *key);
 
@@ -337,17 +347,16 @@ void key_free(struct qn_node *node, struct key *key);
 void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *bytes, size_t len);
 void control_check_waits(struct qn_node *node);
 
-
 /* ---- the node ---- */
 
 struct link_state { /* Counters and faults of one link, at every node of it. */
-    bool mine;                   /* This node is an end or the station. */
-    bool planned;                /* plan is set: an entanglement link. */
+    bool mine;      /* This node is an end or the station. */
+    bool planned;   /* plan is set: an entanglement link. */
     struct qn_link_plan plan;
     double eve;
-    double qber;                 /* Last measured; negative: none. */
+    double qber; /* Last measured; negative: none. */
     uint64_t pairs, attempts, sifted_bits, secret_bits;
-    struct station *station;     /* If this node heralds it. */
+    struct station *station; /* If this node heralds it. */
 };
 
 struct qn_node {
@@ -360,8 +369,8 @@ struct qn_node {
     struct qn_timers timers;
     struct qn_arena arena, request_arena;
     struct qn_csprng secret;
-    struct qn_rng physics;       /* Heralds: time and Bell state. */
-    struct qn_rng choices;       /* Axes and the like: not secret. */
+    struct qn_rng physics; /* Heralds: time and Bell state. */
+    struct qn_rng choices; /* Axes and the like: not secret. */
     struct qn_plane *plane;
 
     struct neighbour *neighbours;
@@ -372,20 +381,20 @@ struct qn_node {
     struct held *local_first, *local_last;
 
     struct list ops;
-    struct link_state *links;        /* By link. */
+    struct link_state *links; /* By link. */
     struct list link_requests;
     uint32_t next_create;
     uint64_t next_circuit, next_request;
     uint32_t memories_used;
-    struct qn_map pairs;             /* pair_key -> pair */
-    struct qn_map qubits;            /* qubit -> pair */
-    struct list delivered;           /* Pairs held for the user. */
+    struct qn_map pairs;   /* pair_key -> pair */
+    struct qn_map qubits;  /* qubit -> pair */
+    struct list delivered; /* Pairs held for the user. */
     size_t n_delivered;
     struct list circuits;
-    struct qn_map circuit_of;        /* id -> circuit */
+    struct qn_map circuit_of; /* id -> circuit */
     struct list requests;
-    struct qn_map request_of;        /* number -> request */
-    struct teleports *teleports;     /* teleport.c: the receiving side. */
+    struct qn_map request_of;    /* number -> request */
+    struct teleports *teleports; /* teleport.c: the receiving side. */
     struct bb84 *bb84;
     uint64_t next_job;
     struct list keys;

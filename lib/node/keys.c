@@ -6,7 +6,8 @@
 
 #include "node/internal.h"
 
-int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const uint8_t check[8], double qber, const uint8_t *bytes, size_t len) {
+int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const uint8_t check[8], double qber,
+             const uint8_t *bytes, size_t len) {
     if (node->n_keys >= KEYS_MAX) return -QN_ELIMIT;
     if (keys_find(node, id, 16) != NULL) return -QN_EINVAL;
     struct key *key = calloc(1, sizeof *key + len);

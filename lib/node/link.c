@@ -39,12 +39,15 @@ static bool is_head(const struct link_request *request) { return request->origin
 /* Axis of the next pair: the asking end measures along X, Y or Z, so that the frame only flips bits (see AxesSet). */
 uint8_t axes_draw(struct qn_rng *rng, uint32_t set, bool head) {
     switch (set) {
-    case QNET__V1__AXES_SET__AXES_SET_XZ: return qn_rng_below(rng, 2) == 0 ? 0 : 2;
-    case QNET__V1__AXES_SET__AXES_SET_XYZ: return (uint8_t)qn_rng_below(rng, 3);
+    case QNET__V1__AXES_SET__AXES_SET_XZ:
+        return qn_rng_below(rng, 2) == 0 ? 0 : 2;
+    case QNET__V1__AXES_SET__AXES_SET_XYZ:
+        return (uint8_t)qn_rng_below(rng, 3);
     case QNET__V1__AXES_SET__AXES_SET_CHSH:
         if (head) return qn_rng_below(rng, 2) == 0 ? 0 : 2;
         return (uint8_t)(3 + qn_rng_below(rng, 2));
-    default: return 2;
+    default:
+        return 2;
     }
 }
 
@@ -154,7 +157,8 @@ static struct link_request *request_of(struct qn_node *node, const struct link_r
     return request;
 }
 
-int link_create(struct qn_node *node, uint16_t index, const struct link_request *wanted, struct link_request **ret_request) {
+int link_create(struct qn_node *node, uint16_t index, const struct link_request *wanted,
+                struct link_request **ret_request) {
     const struct qn_topo_link *link = &node->topology->links[index];
     if (wanted->measure && wanted->number > MEASURE_MAX) return -QN_ELIMIT;
     struct link_request *request = request_of(node, wanted);
@@ -277,8 +281,10 @@ static void end_request(struct qn_node *node, struct link_request *request, int 
     struct request *user = request->user;
     if (user != NULL) user->direct = NULL;
     link_cancel(node, request, error, detail, false);
-    if (circuit != NULL) circuit_on_link_closed(node, circuit, error, detail);
-    else if (user != NULL) request_fail(user, error, "link: %s", detail);
+    if (circuit != NULL)
+        circuit_on_link_closed(node, circuit, error, detail);
+    else if (user != NULL)
+        request_fail(user, error, "link: %s", detail);
 }
 
 void link_on_reject(struct qn_node *node, uint16_t from, const Qnet__V1__LinkReject *m) {
@@ -297,8 +303,10 @@ void link_on_cancel(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCan
 static void pair_complete(struct qn_node *node, struct pair *pair) {
     if (!pair->born || !pair->heralded) return;
     node->links[pair->link].pairs++;
-    if (pair->circuit != NULL) circuit_on_pair(node, pair->circuit, pair);
-    else pair_free(node, pair, true);
+    if (pair->circuit != NULL)
+        circuit_on_pair(node, pair->circuit, pair);
+    else
+        pair_free(node, pair, true);
 }
 
 static struct pair *pair_for(struct qn_node *node, struct link_request *request, uint64_t sequence) {
@@ -331,10 +339,14 @@ void link_on_birth(struct qn_node *node, const struct qn_plane_arrival *arrival)
 static bool frame_flips(uint32_t bell, uint8_t axis) { /* Does Z^(b&1) X^(b>>1) turn this axis round? */
     bool z = (bell & 1) != 0, x = (bell & 2) != 0;
     switch (axis) {
-    case 0: return z;
-    case 1: return z != x;
-    case 2: return x;
-    default: return false;
+    case 0:
+        return z;
+    case 1:
+        return z != x;
+    case 2:
+        return x;
+    default:
+        return false;
     }
 }
 
@@ -379,14 +391,17 @@ static void measure_advance(struct qn_node *node, struct link_request *request) 
             request_on_measured(node, user, i, axis, bit, goodness);
         }
     }
-    if (finished) link_cancel(node, request, 0, "", false);
-    else link_grant(node, request);
+    if (finished)
+        link_cancel(node, request, 0, "", false);
+    else
+        link_grant(node, request);
 }
 
 void link_on_clicked(struct qn_node *node, uint16_t from, const Qnet__V1__Clicked *m) {
     struct link_request *request = find(node, m->link, m->origin, m->create_id);
     if (request == NULL || !request->measure || from != link_station(node, request->link_index)) return;
-    if (m->count > MEASURE_WINDOW || m->outcomes.len * 8 < m->count || request->bits.len + m->count > request->granted) return;
+    if (m->count > MEASURE_WINDOW || m->outcomes.len * 8 < m->count || request->bits.len + m->count > request->granted)
+        return;
     for (uint32_t i = 0; i < m->count; i++) {
         uint8_t bit = (m->outcomes.data[i / 8] >> (i % 8)) & 1;
         if (qn_buf_append(&request->bits, &bit, 1) < 0) return;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A node as a function: an event comes in, the protocols run, actions go out.
  *
- * A step takes the event to whoever it is for, fires the timers that are due, hands out what the node has sent to itself,
- * and carries out what the quantum plane has produced, until nothing is left to do at this instant. Work is bounded: what
- * one event may cause is bounded by the queues' limits. */
+ * A step takes the event to whoever it is for, fires the timers that are due, hands out what the node has sent to
+ * itself, and carries out what the quantum plane has produced, until nothing is left to do at this instant. Work is
+ * bounded: what one event may cause is bounded by the queues' limits. */
 #include "node/node.h"
 
 #include <assert.h>
@@ -65,7 +65,9 @@ const char *link_name(const struct qn_node *node, uint16_t link) {
     return link < node->topology->n_links ? node->topology->links[link].name : "?";
 }
 
-int64_t node_duration(double seconds) { return seconds <= 0 ? 0 : seconds >= 9e9 ? INT64_MAX : (int64_t)(seconds * 1e9); }
+int64_t node_duration(double seconds) {
+    return seconds <= 0 ? 0 : seconds >= 9e9 ? INT64_MAX : (int64_t)(seconds * 1e9);
+}
 
 static int init_links(struct qn_node *node) {
     const struct qn_topology *topology = node->topology;
@@ -225,7 +227,8 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
     qn_plane_set_time(node->plane, node->now_ns);
     int rc = 0;
     switch (event->type) {
-    case QN_EVENT_TIME: break;
+    case QN_EVENT_TIME:
+        break;
     case QN_EVENT_SESSION_UP:
         transport_on_session(node, event->plane, event->peer, true, event->incarnation);
         if (event->plane == QN_QUANTUM) link_on_quantum_up(node, event->peer);
@@ -241,13 +244,21 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
         rc = transport_on_envelope(node, event->plane, event->peer, event->bytes, event->len);
         if (rc < 0) node->n_protocol_errors++;
         break;
-    case QN_EVENT_REQUEST: control_on_request(node, event->client, event->bytes, event->len); break;
+    case QN_EVENT_REQUEST:
+        control_on_request(node, event->client, event->bytes, event->len);
+        break;
     case QN_EVENT_CLIENT_GONE:
         request_client_gone(node, event->client);
         break;
-    case QN_EVENT_JOB: bb84_on_job(node, event->job); break;
-    case QN_EVENT_PEER_GONE: node_peer_gone(node, event->peer); break;
-    case QN_EVENT_STOP: begin_stop(node); break;
+    case QN_EVENT_JOB:
+        bb84_on_job(node, event->job);
+        break;
+    case QN_EVENT_PEER_GONE:
+        node_peer_gone(node, event->peer);
+        break;
+    case QN_EVENT_STOP:
+        begin_stop(node);
+        break;
     }
     settle(node);
     return rc;
@@ -284,8 +295,7 @@ const struct qn_plane *qn_node_plane(const struct qn_node *node) { return node->
 /* ---- operations on qubits ---- */
 
 #define HALF_ROOT 0.70710678118654752440
-const double node_axes[5][3] = {
-    {1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {HALF_ROOT, 0, HALF_ROOT}, {-HALF_ROOT, 0, HALF_ROOT}};
+const double node_axes[5][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {HALF_ROOT, 0, HALF_ROOT}, {-HALF_ROOT, 0, HALF_ROOT}};
 
 int node_operate(struct qn_node *node, const struct qn_plane_op *wanted, void *owner, uint64_t number,
                  void (*done)(struct qn_node *, struct node_op *, uint32_t, int)) {
@@ -296,8 +306,10 @@ int node_operate(struct qn_node *node, const struct qn_plane_op *wanted, void *o
     filled.tag = (uint64_t)(uintptr_t)op;
     filled.time_ns = node->now_ns;
     bool gate = filled.kind < QNET__V1__OP_KIND__OP_KIND_MEASURE;
-    if (filled.n_qubits == 2) filled.depolarise = node->hardware->gate2_error;
-    else if (gate) filled.depolarise = node->hardware->gate1_error;
+    if (filled.n_qubits == 2)
+        filled.depolarise = node->hardware->gate2_error;
+    else if (gate)
+        filled.depolarise = node->hardware->gate1_error;
     if (!gate) filled.readout_error = node->hardware->readout_error;
     list_append(&node->ops, &op->link);
     int rc = qn_plane_submit(node->plane, &filled);

@@ -20,16 +20,16 @@ struct qn_node_config {
     uint16_t self;
     uint64_t incarnation;
     uint64_t now_ns;
-    uint8_t secret[32];                 /* Seeds the secret random numbers (keys). */
-    uint64_t resend_ns;                 /* Emulated time after which unacknowledged messages are sent again. */
-    const char *software;               /* "qnetd 0.1.0" */
+    uint8_t secret[32];   /* Seeds the secret random numbers (keys). */
+    uint64_t resend_ns;   /* Emulated time after which unacknowledged messages are sent again. */
+    const char *software; /* "qnetd 0.1.0" */
 };
 
 int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node);
 void qn_node_free(struct qn_node *node);
 
-/* Work of more than about a millisecond. `run` touches only the job, so any thread may call it; the driver then gives the
- * job back with QN_EVENT_JOB, on its own thread. A driver that stops early calls `free`. */
+/* Work of more than about a millisecond. `run` touches only the job, so any thread may call it; the driver then gives
+ * the job back with QN_EVENT_JOB, on its own thread. A driver that stops early calls `free`. */
 struct qn_job {
     void (*run)(struct qn_job *job);
     void (*free)(struct qn_job *job);
@@ -37,37 +37,38 @@ struct qn_job {
 };
 
 enum qn_event_type {
-    QN_EVENT_TIME,          /* Only time has passed. */
-    QN_EVENT_SESSION_UP,    /* plane, peer, incarnation */
-    QN_EVENT_SESSION_DOWN,  /* plane, peer, error */
-    QN_EVENT_ENVELOPE,      /* plane, peer, bytes: one packed Envelope from a neighbour */
-    QN_EVENT_REQUEST,       /* client, bytes: one packed ControlRequest */
-    QN_EVENT_CLIENT_GONE,   /* client */
-    QN_EVENT_JOB,           /* job (taken) */
-    QN_EVENT_PEER_GONE,     /* peer: its incarnation is over (a new one appeared, or it was declared dead) */
-    QN_EVENT_STOP,          /* Begin an orderly end. */
+    QN_EVENT_TIME,         /* Only time has passed. */
+    QN_EVENT_SESSION_UP,   /* plane, peer, incarnation */
+    QN_EVENT_SESSION_DOWN, /* plane, peer, error */
+    QN_EVENT_ENVELOPE,     /* plane, peer, bytes: one packed Envelope from a neighbour */
+    QN_EVENT_REQUEST,      /* client, bytes: one packed ControlRequest */
+    QN_EVENT_CLIENT_GONE,  /* client */
+    QN_EVENT_JOB,          /* job (taken) */
+    QN_EVENT_PEER_GONE,    /* peer: its incarnation is over (a new one appeared, or it was declared dead) */
+    QN_EVENT_STOP,         /* Begin an orderly end. */
 };
 
 struct qn_event {
     enum qn_event_type type;
-    uint64_t now_ns;        /* Never goes back. */
+    uint64_t now_ns; /* Never goes back. */
     enum qn_plane_id plane;
     uint16_t peer;
     uint64_t incarnation;
     int error;
-    const uint8_t *bytes;   /* Borrowed for the call. */
+    const uint8_t *bytes; /* Borrowed for the call. */
     size_t len;
     uint64_t client;
     struct qn_job *job;
 };
 
 enum qn_action_type {
-    QN_ACTION_SEND,   /* plane, peer (a neighbour), bytes: one packed Envelope. Dropped by the driver if the session is down. */
-    QN_ACTION_REPLY,  /* client, bytes: one packed ControlResponse */
-    QN_ACTION_EVENT,  /* bytes: one packed EventInfo, for the log and whoever listens */
-    QN_ACTION_JOB,    /* job (taken by the driver) */
-    QN_ACTION_CUT,    /* plane, peer, on: close the session with this neighbour and keep it closed, or allow it again */
-    QN_ACTION_STOPPED,/* The orderly end is complete. */
+    QN_ACTION_SEND,  /* plane, peer (a neighbour), bytes: one packed Envelope. Dropped by the driver if the session is
+                        down. */
+    QN_ACTION_REPLY, /* client, bytes: one packed ControlResponse */
+    QN_ACTION_EVENT, /* bytes: one packed EventInfo, for the log and whoever listens */
+    QN_ACTION_JOB,   /* job (taken by the driver) */
+    QN_ACTION_CUT,   /* plane, peer, on: close the session with this neighbour and keep it closed, or allow it again */
+    QN_ACTION_STOPPED, /* The orderly end is complete. */
 };
 
 struct qn_action {
@@ -76,7 +77,7 @@ struct qn_action {
     uint16_t peer;
     bool on;
     uint64_t client;
-    size_t offset, len;     /* Of the bytes, in qn_actions.bytes. */
+    size_t offset, len; /* Of the bytes, in qn_actions.bytes. */
     struct qn_job *job;
 };
 
@@ -89,10 +90,11 @@ struct qn_actions {
 /* Borrowed until the next step. Fails only with -QN_ENOMEM or -QN_EPROTOCOL (the peer's bytes are wrong: close the
  * session); the actions are valid on failure too. */
 int qn_node_step(struct qn_node *node, const struct qn_event *event, const struct qn_actions **ret_actions);
-uint64_t qn_node_deadline_ns(const struct qn_node *node); /* Step again by then; QN_NEVER if only an event can wake it. */
+uint64_t
+qn_node_deadline_ns(const struct qn_node *node); /* Step again by then; QN_NEVER if only an event can wake it. */
 
 /* For the operations port; never fails but for memory. */
-int qn_node_metrics(const struct qn_node *node, struct qn_buf *out);  /* Prometheus text, without process metrics. */
+int qn_node_metrics(const struct qn_node *node, struct qn_buf *out);     /* Prometheus text, without process metrics. */
 bool qn_node_is_ready(const struct qn_node *node, const char **ret_why); /* All neighbours up on both planes. */
 
 /* Asserts what must always hold; for tests and the simulator. */

@@ -7,7 +7,9 @@
 #include "link/bell.h"
 #include "node/internal.h"
 
-uint64_t pair_key(uint16_t link, uint64_t sequence) { return (uint64_t)link << 48 | (sequence & UINT64_C(0xffffffffffff)); }
+uint64_t pair_key(uint16_t link, uint64_t sequence) {
+    return (uint64_t)link << 48 | (sequence & UINT64_C(0xffffffffffff));
+}
 
 struct pair *pair_find(const struct qn_node *node, uint16_t link, uint64_t sequence) {
     return qn_map_get(&node->pairs, pair_key(link, sequence));
@@ -31,7 +33,9 @@ struct pair *pair_find_or_new(struct qn_node *node, uint16_t link, uint64_t sequ
     return pair;
 }
 
-struct pair *pair_of_qubit(const struct qn_node *node, qn_qubit qubit) { return qn_map_get(&node->qubits, qubit); }
+struct pair *pair_of_qubit(const struct qn_node *node, qn_qubit qubit) {
+    return qn_map_get(&node->qubits, qubit);
+}
 
 void pair_bind(struct qn_node *node, struct pair *pair, qn_qubit qubit) {
     pair->qubit = qubit;

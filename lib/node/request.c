@@ -26,7 +26,8 @@ void node_reply(struct qn_node *node, uint64_t client, uint64_t id, bool more, Q
 
 static void reply_error(struct qn_node *node, uint64_t client, uint64_t id, int error, const char *text) {
     char message[512];
-    snprintf(message, sizeof message, "%s%s%s; %s", qn_err_what(error), text[0] != '\0' ? ": " : "", text, qn_err_todo(error));
+    snprintf(message, sizeof message, "%s%s%s; %s", qn_err_what(error), text[0] != '\0' ? ": " : "", text,
+             qn_err_todo(error));
     Qnet__V1__Error body = QNET__V1__ERROR__INIT;
     Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
     body.code = (char *)(uintptr_t)qn_err_name(error);
@@ -50,8 +51,8 @@ int node_name_to_peer(struct qn_node *node, uint64_t client, uint64_t id, const 
     int peer = qn_topology_find_node(node->topology, name);
     if (peer < 0) {
         const char *near = qn_topology_suggest_node(node->topology, name);
-        node_reply_error(node, client, id, -QN_EUNKNOWN_NODE, "\"%.64s\"%s%s%s", name, near != NULL ? "; did you mean \"" : "",
-                         near != NULL ? near : "", near != NULL ? "\"?" : "");
+        node_reply_error(node, client, id, -QN_EUNKNOWN_NODE, "\"%.64s\"%s%s%s", name,
+                         near != NULL ? "; did you mean \"" : "", near != NULL ? near : "", near != NULL ? "\"?" : "");
         return -QN_EUNKNOWN_NODE;
     }
     if (peer == node->self) {
@@ -72,15 +73,21 @@ static void on_deadline(void *context, struct qn_timer *timer) {
 static void timeout_generic(struct request *request) {
     int error = -QN_ETIMEOUT;
     const char *why = "nothing came back";
-    if (request->circuit != NULL) why = circuit_obstacle(request->node, request->circuit, &error);
-    else if (request->direct != NULL && !request->direct->active) why = "the other end of the link did not answer";
-    else if (request->direct != NULL) why = "pairs come too slowly, or the quantum channel is down";
-    request_fail(request, error, "%u of %u done when the deadline passed; %s", request->delivered, request->wanted, why);
+    if (request->circuit != NULL)
+        why = circuit_obstacle(request->node, request->circuit, &error);
+    else if (request->direct != NULL && !request->direct->active)
+        why = "the other end of the link did not answer";
+    else if (request->direct != NULL)
+        why = "pairs come too slowly, or the quantum channel is down";
+    request_fail(request, error, "%u of %u done when the deadline passed; %s", request->delivered, request->wanted,
+                 why);
 }
 
-struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, enum request_kind kind, uint64_t timeout_ns) {
+struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, enum request_kind kind,
+                            uint64_t timeout_ns) {
     if (node->stopping || node->request_of.len >= REQUESTS_MAX) {
-        node_reply_error(node, client, id, node->stopping ? -QN_ESHUTDOWN : -QN_EBUSY, "%s", node->stopping ? "" : "256 requests are open");
+        node_reply_error(node, client, id, node->stopping ? -QN_ESHUTDOWN : -QN_EBUSY, "%s",
+                         node->stopping ? "" : "256 requests are open");
         return NULL;
     }
     struct request *request = calloc(1, sizeof *request);
@@ -104,7 +111,9 @@ struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, 
     return request;
 }
 
-struct request *request_find(const struct qn_node *node, uint64_t number) { return qn_map_get(&node->request_of, number); }
+struct request *request_find(const struct qn_node *node, uint64_t number) {
+    return qn_map_get(&node->request_of, number);
+}
 
 static void let_go(struct request *request, int error) { /* Nothing stays allocated, here or along the path. */
     struct qn_node *node = request->node;
@@ -153,7 +162,8 @@ void request_cancel(struct qn_node *node, uint64_t client, uint64_t id) {
 }
 
 void request_release_all(struct qn_node *node) {
-    while (!list_is_empty(&node->requests)) let_go(CONTAINER_OF(node->requests.next, struct request, link), -QN_ESHUTDOWN);
+    while (!list_is_empty(&node->requests))
+        let_go(CONTAINER_OF(node->requests.next, struct request, link), -QN_ESHUTDOWN);
 }
 
 void request_on_circuit_closed(struct qn_node *node, struct request *request, int error, const char *detail) {
@@ -233,18 +243,22 @@ static void correlate(struct request *request, uintptr_t mine, uintptr_t theirs)
     request->reported++;
 }
 
-static void note(struct request *request, struct qn_map *here, struct qn_map *there, bool ours, uint64_t pair, uint8_t axis, uint8_t outcome) {
+static void note(struct request *request, struct qn_map *here, struct qn_map *there, bool ours, uint64_t pair,
+                 uint8_t axis, uint8_t outcome) {
     uintptr_t value = ((uintptr_t)axis << 1 | (outcome & 1)) + 1;
     void *other = qn_map_remove(there, pair);
-    if (other != NULL) correlate(request, ours ? value : (uintptr_t)other, ours ? (uintptr_t)other : value);
-    else if (here->len < PAIRS_MAX) qn_map_put(here, pair, (void *)value);
+    if (other != NULL)
+        correlate(request, ours ? value : (uintptr_t)other, ours ? (uintptr_t)other : value);
+    else if (here->len < PAIRS_MAX)
+        qn_map_put(here, pair, (void *)value);
 }
 
 static void finish_if_complete(struct request *request) {
     if (request->delivered >= request->wanted && request->reported >= request->wanted) summarise(request);
 }
 
-void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome, double goodness) {
+void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome,
+                         double goodness) {
     (void)node;
     request->delivered++;
     request->goodness_sum += goodness;
@@ -269,9 +283,13 @@ static int start_direct(struct qn_node *node, struct request *request, uint16_t 
     request->hops = 1;
     request->predicted = plan->fidelity;
     if (request->min_fidelity > plan->fidelity) return -QN_EFIDELITY;
-    struct link_request wanted = {
-        .measure = true, .number = request->wanted, .axes_set = request->axes_set, .budget = UINT32_MAX,
-        .min_fidelity = request->min_fidelity, .user = request, .user_request = request->number};
+    struct link_request wanted = {.measure = true,
+                                  .number = request->wanted,
+                                  .axes_set = request->axes_set,
+                                  .budget = UINT32_MAX,
+                                  .min_fidelity = request->min_fidelity,
+                                  .user = request,
+                                  .user_request = request->number};
     return link_create(node, link, &wanted, &request->direct);
 }
 
@@ -279,17 +297,20 @@ void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, con
     int peer = node_name_to_peer(node, client, id, m->peer);
     if (peer < 0) return;
     if (m->number == 0 || m->number > PAIRS_MAX || !(m->min_fidelity >= 0 && m->min_fidelity <= 1) || m->axes > 4) {
-        node_reply_error(node, client, id, -QN_EINVAL, "number is 1 to %d, min_fidelity 0 to 1, axes a known set", PAIRS_MAX);
+        node_reply_error(node, client, id, -QN_EINVAL, "number is 1 to %d, min_fidelity 0 to 1, axes a known set",
+                         PAIRS_MAX);
         return;
     }
     if (!m->measure && m->number > node->hardware->memories) {
-        node_reply_error(node, client, id, -QN_EMEMORY_FULL, "%u pairs to keep, but this node has %u memories", m->number, node->hardware->memories);
+        node_reply_error(node, client, id, -QN_EMEMORY_FULL, "%u pairs to keep, but this node has %u memories",
+                         m->number, node->hardware->memories);
         return;
     }
     struct route route;
     int rc = route_entanglement(node, (uint16_t)peer, &route);
     if (rc < 0) {
-        node_reply_error(node, client, id, rc, "from %s to %s over entanglement links", node_name(node, node->self), m->peer);
+        node_reply_error(node, client, id, rc, "from %s to %s over entanglement links", node_name(node, node->self),
+                         m->peer);
         return;
     }
     struct request *request = request_new(node, client, id, REQUEST_PAIRS, m->timeout_ns);
@@ -307,10 +328,13 @@ void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, con
             uint64_t cutoff = node->topology->nodes[route.nodes[i]].cutoff_ns;
             if (cutoff != 0 && (request->cutoff_ns == 0 || cutoff < request->cutoff_ns)) request->cutoff_ns = cutoff;
         }
-    if (m->measure && route.n_links == 1) rc = start_direct(node, request, route.links[0]);
-    else rc = circuit_open(node, (uint16_t)peer, request, &request->circuit);
+    if (m->measure && route.n_links == 1)
+        rc = start_direct(node, request, route.links[0]);
+    else
+        rc = circuit_open(node, (uint16_t)peer, request, &request->circuit);
     if (rc == -QN_EFIDELITY)
         request_fail(request, rc, "%.4f asked for, %.4f is what %u link(s) to %s give", m->min_fidelity, route.fidelity,
                      (unsigned)route.n_links, m->peer);
-    else if (rc < 0) request_fail(request, rc, "to %s", m->peer);
+    else if (rc < 0)
+        request_fail(request, rc, "to %s", m->peer);
 }

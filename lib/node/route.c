@@ -50,7 +50,8 @@ static int edges_init(const struct qn_topology *topology, struct edges *ret_edge
             uint16_t ends[2][2] = {{link->a, link->via == QN_NO_NODE ? link->b : link->via}, {link->via, link->b}};
             for (int e = 0; e < (link->via == QN_NO_NODE ? 1 : 2); e++) {
                 uint16_t x = ends[e][0], y = ends[e][1];
-                if (pass == 0) count_edge(edges.first, x, y);
+                if (pass == 0)
+                    count_edge(edges.first, x, y);
                 else {
                     edges.to[edges.first[x] + fill[x]++] = y;
                     edges.to[edges.first[y] + fill[y]++] = x;

@@ -2,9 +2,9 @@
 /* The station of an entanglement link: where photons meet or pairs come from, and who heralds. It is a detector or a
  * source between the ends, or the end `b` itself.
  *
- * Attempts that fail leave nothing behind, so they are not simulated one by one: the number of attempts to the next success
- * is geometric, one draw and one timer (physics.md A.4, burst mode). A draw is thrown away whenever something ends the
- * waiting (credit used up, a cut); that is exact, as geometric waiting has no memory. */
+ * Attempts that fail leave nothing behind, so they are not simulated one by one: the number of attempts to the next
+ * success is geometric, one draw and one timer (physics.md A.4, burst mode). A draw is thrown away whenever something
+ * ends the waiting (credit used up, a cut); that is exact, as geometric waiting has no memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +12,7 @@
 
 #define BATCH 256
 #define AXES_AHEAD 16384
+#define REQUESTS_MAX 1024
 
 struct station_request {
     struct list link;
@@ -19,19 +20,19 @@ struct station_request {
     uint32_t create_id;
     bool created, measure; /* created: LinkCreate has come. */
     uint32_t number;
-    uint64_t credit[2];    /* Of a and b. */
+    uint64_t credit[2]; /* Of a and b. */
     uint64_t issued;
     struct qn_buf axes[2]; /* Measure directly: from pair `issued` on. */
 };
 
 struct station {
     uint16_t index;
-    struct list requests;  /* The first that can be served is; then it goes last. */
+    struct list requests; /* The first that can be served is; then it goes last. */
     struct qn_timer timer;
-    uint64_t click_ns;     /* Time of the success being waited for. */
-    uint64_t attempts;     /* That it takes. */
+    uint64_t click_ns; /* Time of the success being waited for. */
+    uint64_t attempts; /* That it takes. */
     uint64_t next_sequence;
-    uint64_t rest_ns;      /* From a success until its heralds have arrived: the attempt's cycle ends then. */
+    uint64_t rest_ns; /* From a success until its heralds have arrived: the attempt's cycle ends then. */
 };
 
 static bool is_reachable(const struct qn_node *node, uint16_t id) {
@@ -61,7 +62,8 @@ static struct station_request *choose(const struct station *station) {
 static void draw(struct qn_node *node, struct station *station, uint64_t from_ns) {
     const struct qn_link_plan *plan = &node->links[station->index].plan;
     station->attempts = qn_rng_geometric(&node->physics, plan->probability);
-    uint64_t wait = station->attempts > (UINT64_MAX >> 2) / plan->cycle_ns ? UINT64_MAX >> 2 : station->attempts * plan->cycle_ns;
+    uint64_t wait =
+        station->attempts > (UINT64_MAX >> 2) / plan->cycle_ns ? UINT64_MAX >> 2 : station->attempts * plan->cycle_ns;
     station->click_ns = from_ns + wait - station->rest_ns;
     if (station->click_ns < from_ns) station->click_ns = from_ns;
 }
@@ -77,6 +79,13 @@ static void arm(struct qn_node *node, struct station *station) {
     if (station->timer.slot != 0) return;
     draw(node, station, node->now_ns);
     node_timer(node, &station->timer, station->click_ns);
+}
+
+static void drop(struct station_request *request) {
+    list_remove(&request->link);
+    qn_buf_release(&request->axes[0]);
+    qn_buf_release(&request->axes[1]);
+    free(request);
 }
 
 /* ---- success ---- */
@@ -137,7 +146,8 @@ static uint8_t draw_bell(struct qn_node *node, const struct qn_link_plan *plan) 
 static void measure_both(struct qn_node *node, struct station *station, struct batch *batch, uint8_t bell) {
     const struct qn_topo_link *link = &node->topology->links[station->index];
     const double *t = node->links[station->index].plan.tensor[bell];
-    const double *na = node_axes[batch->request->axes[0].data[batch->count]], *nb = node_axes[batch->request->axes[1].data[batch->count]];
+    const double *na = node_axes[batch->request->axes[0].data[batch->count]],
+                 *nb = node_axes[batch->request->axes[1].data[batch->count]];
     double a = 0, b = 0, ab = 0;
     for (int i = 0; i < 3; i++) {
         a += na[i] * t[4 * (i + 1)];
@@ -146,10 +156,14 @@ static void measure_both(struct qn_node *node, struct station *station, struct b
     }
     double u = qn_rng_double(&node->physics) * 4;
     int bits[2] = {0, 0};
-    if (u < 1 + a + b + ab) bits[0] = 0;
-    else if (u < 2 + 2 * a) bits[1] = 1;
-    else if (u < 3 + a + b - ab) bits[0] = 1;
-    else bits[0] = bits[1] = 1;
+    if (u < 1 + a + b + ab)
+        bits[0] = 0;
+    else if (u < 2 + 2 * a)
+        bits[1] = 1;
+    else if (u < 3 + a + b - ab)
+        bits[0] = 1;
+    else
+        bits[0] = bits[1] = 1;
     const uint16_t ends[2] = {link->a, link->b};
     for (int end = 0; end < 2; end++) {
         double flip = node->topology->nodes[ends[end]].readout_error;
@@ -158,7 +172,8 @@ static void measure_both(struct qn_node *node, struct station *station, struct b
     }
 }
 
-static bool make_pair(struct qn_node *node, struct station *station, const struct station_request *request, uint64_t sequence, uint8_t bell) {
+static bool make_pair(struct qn_node *node, struct station *station, const struct station_request *request,
+                      uint64_t sequence, uint8_t bell) {
     const struct qn_topo_link *link = &node->topology->links[station->index];
     const struct qn_link_plan *plan = &node->links[station->index].plan;
     struct qn_state *state;
@@ -168,7 +183,8 @@ static bool make_pair(struct qn_node *node, struct station *station, const struc
     struct qn_birth births[2];
     for (int i = 0; i < 2; i++) {
         const struct qn_topo_node *end = &node->topology->nodes[ends[i]];
-        births[i] = (struct qn_birth){ends[i], node->now_ns > flight[i] ? node->now_ns - flight[i] : 0, {end->t1_s, end->t2_s}};
+        births[i] =
+            (struct qn_birth){ends[i], node->now_ns > flight[i] ? node->now_ns - flight[i] : 0, {end->t1_s, end->t2_s}};
     }
     double will[2][3];
     for (size_t i = 0; i < 2; i++) qn_state_bloch(state, i, will[i]);
@@ -195,6 +211,15 @@ static void flush(struct qn_node *node, struct station *station, struct batch *b
     *batch = (struct batch){0};
 }
 
+/* Pairs measured directly are done with when the last is out: the ends say no more about them. */
+static void drop_finished(struct station *station) {
+    for (struct list *item = station->requests.next, *next; item != &station->requests; item = next) {
+        next = item->next;
+        struct station_request *request = CONTAINER_OF(item, struct station_request, link);
+        if (request->created && request->measure && request->issued >= request->number) drop(request);
+    }
+}
+
 static void on_success(void *context, struct qn_timer *timer) {
     struct qn_node *node = context;
     struct station *station = CONTAINER_OF(timer, struct station, timer);
@@ -210,8 +235,10 @@ static void on_success(void *context, struct qn_timer *timer) {
             batch.first_sequence = station->next_sequence;
             batch.first_index = request->issued;
         }
-        if (request->measure) measure_both(node, station, &batch, bell);
-        else if (!make_pair(node, station, request, station->next_sequence, bell)) break;
+        if (request->measure)
+            measure_both(node, station, &batch, bell);
+        else if (!make_pair(node, station, request, station->next_sequence, bell))
+            break;
         batch.bell[batch.count++] = bell;
         batch.attempts += station->attempts;
         node->links[station->index].attempts += station->attempts;
@@ -225,6 +252,7 @@ static void on_success(void *context, struct qn_timer *timer) {
         }
     }
     flush(node, station, &batch);
+    drop_finished(station);
     if (choose(station) != NULL) node_timer(node, &station->timer, station->click_ns);
 }
 
@@ -240,19 +268,21 @@ static struct station_request *find_or_new(struct station *station, uint16_t ori
         struct station_request *request = CONTAINER_OF(item, struct station_request, link);
         if (request->origin == origin && request->create_id == create_id) return request;
     }
-    struct station_request *request = n >= 1024 ? NULL : calloc(1, sizeof *request);
+    /* Attempts may come before their LinkCreate, or long after their request: those are the ones to give up. */
+    for (struct list *item = station->requests.next, *next; n >= REQUESTS_MAX && item != &station->requests;
+         item = next) {
+        next = item->next;
+        struct station_request *stale = CONTAINER_OF(item, struct station_request, link);
+        if (stale->created) continue;
+        drop(stale);
+        n--;
+    }
+    struct station_request *request = n >= REQUESTS_MAX ? NULL : calloc(1, sizeof *request);
     if (request == NULL) return NULL;
     request->origin = origin;
     request->create_id = create_id;
     list_append(&station->requests, &request->link);
     return request;
-}
-
-static void drop(struct station_request *request) {
-    list_remove(&request->link);
-    qn_buf_release(&request->axes[0]);
-    qn_buf_release(&request->axes[1]);
-    free(request);
 }
 
 void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m) {
@@ -278,7 +308,8 @@ void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__Lin
         if (m->axes_from > known || to < m->axes_from || request->axes[end].len > AXES_AHEAD) return;
         for (size_t i = 0; i < m->axes.len; i++)
             if (m->axes.data[i] > 4) return;
-        if (to > known && qn_buf_append(&request->axes[end], m->axes.data + (known - m->axes_from), to - known) < 0) return;
+        if (to > known && qn_buf_append(&request->axes[end], m->axes.data + (known - m->axes_from), to - known) < 0)
+            return;
     }
     if (m->credit > request->credit[end]) request->credit[end] = m->credit;
     arm(node, station);
@@ -306,7 +337,8 @@ void station_on_peer_gone(struct qn_node *node, uint16_t peer) {
         struct station *station = node->links[i].station;
         const struct qn_topo_link *link = &node->topology->links[i];
         if (station == NULL || (link->a != peer && link->b != peer)) continue;
-        while (!list_is_empty(&station->requests)) drop(CONTAINER_OF(station->requests.next, struct station_request, link));
+        while (!list_is_empty(&station->requests))
+            drop(CONTAINER_OF(station->requests.next, struct station_request, link));
         arm(node, station);
     }
 }
@@ -333,7 +365,8 @@ void station_release(struct qn_node *node) {
     for (size_t i = 0; node->links != NULL && i < node->topology->n_links; i++) {
         struct station *station = node->links[i].station;
         if (station == NULL) continue;
-        while (!list_is_empty(&station->requests)) drop(CONTAINER_OF(station->requests.next, struct station_request, link));
+        while (!list_is_empty(&station->requests))
+            drop(CONTAINER_OF(station->requests.next, struct station_request, link));
         free(station);
     }
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Teleportation (Bennett et al., PRL 70, 1895, 1993) of a state given by its Bloch angles, over end-to-end pairs.
  *
- * The sender announces the request (TeleportOffer), asks for pairs, and for each one prepares the state, Bell-measures it
- * with its half, and sends the outcome together with the pair's frame (TeleportCorrection). The receiver waits for both its
- * half and the correction, in either order, turns its half, and either keeps the state or measures it along X, Y and Z in
- * turn; TeleportReport brings the sums back. The qubit being sent is the sender's communication qubit: it takes none of the
- * memories that hold pairs. */
+ * The sender announces the request (TeleportOffer), asks for pairs, and for each one prepares the state, Bell-measures
+ * it with its half, and sends the outcome together with the pair's frame (TeleportCorrection). The receiver waits for
+ * both its half and the correction, in either order, turns its half, and either keeps the state or measures it along X,
+ * Y and Z in turn; TeleportReport brings the sums back. The qubit being sent is the sender's communication qubit: it
+ * takes none of the memories that hold pairs. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +52,10 @@ void teleport_start(struct qn_node *node, uint64_t client, uint64_t id, const Qn
     int peer = node_name_to_peer(node, client, id, m->peer);
     if (peer < 0) return;
     uint32_t number = m->number == 0 ? 1 : m->number;
-    if (number > STATES_MAX || !isfinite(m->theta) || !isfinite(m->phi) || !(m->min_fidelity >= 0 && m->min_fidelity <= 1)) {
-        node_reply_error(node, client, id, -QN_EINVAL, "number is 1 to %d, the angles finite, min_fidelity 0 to 1", STATES_MAX);
+    if (number > STATES_MAX || !isfinite(m->theta) || !isfinite(m->phi) ||
+        !(m->min_fidelity >= 0 && m->min_fidelity <= 1)) {
+        node_reply_error(node, client, id, -QN_EINVAL, "number is 1 to %d, the angles finite, min_fidelity 0 to 1",
+                         STATES_MAX);
         return;
     }
     struct request *request = request_new(node, client, id, REQUEST_TELEPORT, m->timeout_ns);
@@ -80,8 +82,10 @@ void teleport_start(struct qn_node *node, uint64_t client, uint64_t id, const Qn
     int rc = circuit_open(node, (uint16_t)peer, request, &request->circuit);
     if (rc == 0) rc = node_send(node, (uint16_t)peer, &envelope);
     if (rc == -QN_EFIDELITY)
-        request_fail(request, rc, "%.4f asked for, %.4f is what the path to %s gives", m->min_fidelity, request->predicted, m->peer);
-    else if (rc < 0) request_fail(request, rc, "to %s", m->peer);
+        request_fail(request, rc, "%.4f asked for, %.4f is what the path to %s gives", m->min_fidelity,
+                     request->predicted, m->peer);
+    else if (rc < 0)
+        request_fail(request, rc, "to %s", m->peer);
 }
 
 struct sent { /* A Bell measurement under way. */
@@ -118,7 +122,8 @@ static double hardware_factor(const struct qn_node *node, const struct request *
     const struct qn_topo_node *here = node->hardware, *there = &node->topology->nodes[request->peer];
     double eta = 1 - here->readout_error;
     double corrected = 0.25 + 0.75 * (1 - there->gate1_error); /* Three of four outcomes need a gate. */
-    return (1 - here->gate1_error) * (1 - here->gate2_error) * (4 * eta * eta - 1) / 3 * corrected * (1 - 2 * there->readout_error);
+    return (1 - here->gate1_error) * (1 - here->gate2_error) * (4 * eta * eta - 1) / 3 * corrected *
+           (1 - 2 * there->readout_error);
 }
 
 void teleport_on_pair(struct qn_node *node, struct request *request, struct pair *pair) {
@@ -135,8 +140,11 @@ void teleport_on_pair(struct qn_node *node, struct request *request, struct pair
     double fidelity = pair_fidelity_now(node, pair);
     request->goodness_sum += fidelity;
     sending->factor_sum += qn_werner_parameter(fidelity) * hardware_factor(node, request);
-    struct qn_plane_op turn = {.kind = QNET__V1__OP_KIND__OP_KIND_ROT, .qubits = {state}, .n_qubits = 1,
-                               .args = {-sin(sending->phi), cos(sending->phi), 0, sending->theta}, .n_args = 4};
+    struct qn_plane_op turn = {.kind = QNET__V1__OP_KIND__OP_KIND_ROT,
+                               .qubits = {state},
+                               .n_qubits = 1,
+                               .args = {-sin(sending->phi), cos(sending->phi), 0, sending->theta},
+                               .n_args = 4};
     struct qn_plane_op bell = {.kind = QNET__V1__OP_KIND__OP_KIND_BELL, .qubits = {state, pair->qubit}, .n_qubits = 2};
     int rc = sending->theta == 0 ? 0 : node_operate(node, &turn, NULL, 0, NULL);
     if (rc == 0) rc = node_operate(node, &bell, sent, 0, on_bell);
@@ -157,7 +165,8 @@ void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__Tel
     struct sending *sending = request->extra;
     Qnet__V1__TeleportSummary summary = QNET__V1__TELEPORT_SUMMARY__INIT;
     Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
-    const double n[3] = {sin(sending->theta) * cos(sending->phi), sin(sending->theta) * sin(sending->phi), cos(sending->theta)};
+    const double n[3] = {sin(sending->theta) * cos(sending->phi), sin(sending->theta) * sin(sending->phi),
+                         cos(sending->theta)};
     double dot = 0, variance = 0;
     for (int i = 0; i < 3; i++) {
         if (m->trials[i] == 0) continue;
@@ -204,7 +213,8 @@ static void free_offer(struct qn_node *node, struct offer *offer) {
 }
 
 void teleport_on_offer(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportOffer *m) {
-    if (m->number == 0 || m->number > STATES_MAX || m->request >> 48 != from || find_offer(node, m->request) != NULL) return;
+    if (m->number == 0 || m->number > STATES_MAX || m->request >> 48 != from || find_offer(node, m->request) != NULL)
+        return;
     if (node->teleports == NULL) {
         node->teleports = calloc(1, sizeof *node->teleports);
         if (node->teleports == NULL) return;
@@ -252,7 +262,9 @@ static void on_received(struct qn_node *node, struct node_op *op, uint32_t outco
 
 static void complete(struct qn_node *node, struct offer *offer, struct pair *pair, uint32_t outcome, uint32_t index) {
     struct qn_plane_op turn = {.qubits = {pair->qubit}, .n_qubits = 1};
-    turn.kind = outcome == 1 ? QNET__V1__OP_KIND__OP_KIND_Z : outcome == 2 ? QNET__V1__OP_KIND__OP_KIND_X : QNET__V1__OP_KIND__OP_KIND_Y;
+    turn.kind = outcome == 1   ? QNET__V1__OP_KIND__OP_KIND_Z
+                : outcome == 2 ? QNET__V1__OP_KIND__OP_KIND_X
+                               : QNET__V1__OP_KIND__OP_KIND_Y;
     if (outcome != 0) node_operate(node, &turn, NULL, 0, NULL);
     if (!offer->measure) { /* The state stays in the memory, for the user. */
         pair->bell = 0;
@@ -260,7 +272,8 @@ static void complete(struct qn_node *node, struct offer *offer, struct pair *pai
         return;
     }
     unsigned axis = index % 3;
-    struct qn_plane_op measure = {.kind = QNET__V1__OP_KIND__OP_KIND_MEASURE, .qubits = {pair->qubit}, .n_qubits = 1, .n_args = 3};
+    struct qn_plane_op measure = {
+        .kind = QNET__V1__OP_KIND__OP_KIND_MEASURE, .qubits = {pair->qubit}, .n_qubits = 1, .n_args = 3};
     memcpy(measure.args, node_axes[axis], sizeof node_axes[0]);
     node_operate(node, &measure, (void *)(uintptr_t)offer->request, axis, on_received);
     pair_free(node, pair, false);
@@ -304,7 +317,8 @@ void teleport_on_peer_gone(struct qn_node *node, uint16_t peer) {
 
 void teleport_release_all(struct qn_node *node) {
     if (node->teleports == NULL) return;
-    while (!list_is_empty(&node->teleports->offers)) free_offer(node, CONTAINER_OF(node->teleports->offers.next, struct offer, link));
+    while (!list_is_empty(&node->teleports->offers))
+        free_offer(node, CONTAINER_OF(node->teleports->offers.next, struct offer, link));
     free(node->teleports);
     node->teleports = NULL;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Envelopes between nodes. Each pair of incarnations has a channel a plane (wire/channel.h): what is sent arrives in order
- * and exactly once as long as both live, however often sessions break. Neighbours relay for others and keep no state.
+/* Envelopes between nodes. Each pair of incarnations has a channel a plane (wire/channel.h): what is sent arrives in
+ * order and exactly once as long as both live, however often sessions break. Neighbours relay for others and keep no
+ * state.
  *
- * Classical envelopes wait here for the light time of each link; the quantum plane's do not, as they are the simulator's
- * own. Hosting messages use the quantum session, or the classical one while that is down; photons only the quantum one;
- * protocol messages only the classical one. */
+ * Classical envelopes wait here for the light time of each link; the quantum plane's do not, as they are the
+ * simulator's own. Hosting messages use the quantum session, or the classical one while that is down; photons only the
+ * quantum one; protocol messages only the classical one. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,15 @@ static size_t put_fixed64(uint8_t *to, uint64_t value) {
     return 8;
 }
 
-enum { TAG_FROM = 0x08, TAG_TO = 0x10, TAG_FROM_INC = 0x19, TAG_TO_INC = 0x21, TAG_SEQ = 0x28, TAG_ACK = 0x30, TAG_CHANNEL = 0x48 };
+enum {
+    TAG_FROM = 0x08,
+    TAG_TO = 0x10,
+    TAG_FROM_INC = 0x19,
+    TAG_TO_INC = 0x21,
+    TAG_SEQ = 0x28,
+    TAG_ACK = 0x30,
+    TAG_CHANNEL = 0x48
+};
 
 /* The routing fields, in front of a packed body: two protobuf messages one after the other are their union. */
 static size_t put_header(const struct qn_node *node, uint8_t *to, const struct way *way, uint64_t seq) {
@@ -94,7 +103,8 @@ static void on_held_due(void *context, struct qn_timer *timer) {
 static void send_classical(struct qn_node *node, struct neighbour *neighbour, const uint8_t *bytes, size_t len) {
     uint64_t delay = neighbour->delay_ns + neighbour->extra_delay_ns;
     if (delay == 0 && neighbour->first == NULL) {
-        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_CLASSICAL, .peer = neighbour->id}, bytes, len);
+        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_CLASSICAL, .peer = neighbour->id}, bytes,
+                 len);
         return;
     }
     struct held *held = neighbour->held_bytes + len > HELD_LIMIT ? NULL : malloc(sizeof *held + len);
@@ -107,7 +117,8 @@ static void send_classical(struct qn_node *node, struct neighbour *neighbour, co
     if (neighbour->last != NULL && held->due_ns < neighbour->last->due_ns) held->due_ns = neighbour->last->due_ns;
     held->len = len;
     memcpy(held->bytes, bytes, len);
-    if (neighbour->last != NULL) neighbour->last->next = held;
+    if (neighbour->last != NULL)
+        neighbour->last->next = held;
     else {
         neighbour->first = held;
         node_timer(node, &neighbour->timer, held->due_ns);
@@ -127,7 +138,8 @@ static bool send_hop(struct qn_node *node, uint16_t hop, enum qn_plane_id plane,
     }
     for (int session = QN_QUANTUM; session >= QN_CLASSICAL; session--) {
         if (!neighbour->up[session]) continue;
-        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = (enum qn_plane_id)session, .peer = hop}, bytes, len);
+        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = (enum qn_plane_id)session, .peer = hop},
+                 bytes, len);
         return true;
     }
     return false;
@@ -142,7 +154,8 @@ static bool hop_is_up(const struct qn_node *node, uint16_t hop, enum qn_plane_id
 
 static uint64_t resend_after(const struct qn_node *node, const struct way *way) {
     const struct neighbour *hop = node_neighbour(node, way->remote->next_hop);
-    uint64_t delay = way->plane == QN_CLASSICAL ? way->remote->path_delay_ns + (hop != NULL ? hop->extra_delay_ns : 0) : 0;
+    uint64_t delay =
+        way->plane == QN_CLASSICAL ? way->remote->path_delay_ns + (hop != NULL ? hop->extra_delay_ns : 0) : 0;
     return (node->resend_ns + 4 * delay) << (way->tries > 4 ? 4 : way->tries);
 }
 
@@ -215,8 +228,10 @@ static int keep_local(struct qn_node *node, const uint8_t *bytes, size_t len) {
     if (held == NULL) return -QN_ENOMEM;
     *held = (struct held){.len = len};
     memcpy(held->bytes, bytes, len);
-    if (node->local_last != NULL) node->local_last->next = held;
-    else node->local_first = held;
+    if (node->local_last != NULL)
+        node->local_last->next = held;
+    else
+        node->local_first = held;
     node->local_last = held;
     return 0;
 }
@@ -226,7 +241,8 @@ int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope) {
     size_t len;
     int rc = pack(node, envelope, &bytes, &len);
     if (rc < 0) return rc;
-    return to == node->self ? keep_local(node, bytes, len) : push(node, &node->remotes[to].ways[QN_CLASSICAL], bytes, len);
+    return to == node->self ? keep_local(node, bytes, len)
+                            : push(node, &node->remotes[to].ways[QN_CLASSICAL], bytes, len);
 }
 
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon) {
@@ -256,7 +272,8 @@ int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *m
     size_t len;
     int rc = pack(node, &envelope, &bytes, &len);
     if (rc < 0) return rc;
-    return to == node->self ? keep_local(node, bytes, len) : push(node, &node->remotes[to].ways[QN_QUANTUM], bytes, len);
+    return to == node->self ? keep_local(node, bytes, len)
+                            : push(node, &node->remotes[to].ways[QN_QUANTUM], bytes, len);
 }
 
 void transport_send_plane(struct qn_node *node) {
@@ -276,9 +293,14 @@ void transport_send_plane(struct qn_node *node) {
 
 static int deliver_photon(struct qn_node *node, uint16_t from, const Qnet__V1__Photon *photon) {
     switch (photon->body_case) {
-    case QNET__V1__PHOTON__BODY_ATTEMPT: station_on_attempt(node, from, photon->attempt); return 0;
-    case QNET__V1__PHOTON__BODY_TRAIN: bb84_on_train(node, from, photon->train); return 0;
-    default: return -QN_EPROTOCOL;
+    case QNET__V1__PHOTON__BODY_ATTEMPT:
+        station_on_attempt(node, from, photon->attempt);
+        return 0;
+    case QNET__V1__PHOTON__BODY_TRAIN:
+        bb84_on_train(node, from, photon->train);
+        return 0;
+    default:
+        return -QN_EPROTOCOL;
     }
 }
 
@@ -292,26 +314,63 @@ static int deliver_plane(struct qn_node *node, uint16_t from, const Qnet__V1__Pl
 
 static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope *e) {
     switch (e->body_case) {
-    case QNET__V1__ENVELOPE__BODY_PLANE: return deliver_plane(node, from, e->plane);
-    case QNET__V1__ENVELOPE__BODY_PHOTON: return deliver_photon(node, from, e->photon);
-    case QNET__V1__ENVELOPE__BODY_LINK_CREATE: link_on_create(node, from, e->link_create); break;
-    case QNET__V1__ENVELOPE__BODY_LINK_ACCEPT: link_on_accept(node, from, e->link_accept); break;
-    case QNET__V1__ENVELOPE__BODY_LINK_REJECT: link_on_reject(node, from, e->link_reject); break;
-    case QNET__V1__ENVELOPE__BODY_LINK_HERALD: link_on_herald(node, from, e->link_herald); break;
-    case QNET__V1__ENVELOPE__BODY_LINK_CANCEL: link_on_cancel(node, from, e->link_cancel); break;
-    case QNET__V1__ENVELOPE__BODY_LINK_EXPIRE: link_on_expire(node, from, e->link_expire); break;
-    case QNET__V1__ENVELOPE__BODY_CIRCUIT_SETUP: circuit_on_setup(node, from, e->circuit_setup); break;
-    case QNET__V1__ENVELOPE__BODY_CIRCUIT_READY: circuit_on_ready(node, from, e->circuit_ready); break;
-    case QNET__V1__ENVELOPE__BODY_CIRCUIT_REFUSE: circuit_on_refuse(node, from, e->circuit_refuse); break;
-    case QNET__V1__ENVELOPE__BODY_CIRCUIT_TEAR: circuit_on_tear(node, from, e->circuit_tear); break;
-    case QNET__V1__ENVELOPE__BODY_CIRCUIT_TRACK: circuit_on_track(node, from, e->circuit_track); break;
-    case QNET__V1__ENVELOPE__BODY_CIRCUIT_EXPIRE: circuit_on_expire(node, from, e->circuit_expire); break;
-    case QNET__V1__ENVELOPE__BODY_TELEPORT_OFFER: teleport_on_offer(node, from, e->teleport_offer); break;
-    case QNET__V1__ENVELOPE__BODY_TELEPORT_CORRECTION: teleport_on_correction(node, from, e->teleport_correction); break;
-    case QNET__V1__ENVELOPE__BODY_TELEPORT_REPORT: teleport_on_report(node, from, e->teleport_report); break;
-    case QNET__V1__ENVELOPE__BODY_MEASURE_REPORT: request_on_report(node, e->measure_report); break;
-    case QNET__V1__ENVELOPE__BODY_BB84: bb84_on_message(node, from, e->bb84); break;
-    default: return -QN_EPROTOCOL;
+    case QNET__V1__ENVELOPE__BODY_PLANE:
+        return deliver_plane(node, from, e->plane);
+    case QNET__V1__ENVELOPE__BODY_PHOTON:
+        return deliver_photon(node, from, e->photon);
+    case QNET__V1__ENVELOPE__BODY_LINK_CREATE:
+        link_on_create(node, from, e->link_create);
+        break;
+    case QNET__V1__ENVELOPE__BODY_LINK_ACCEPT:
+        link_on_accept(node, from, e->link_accept);
+        break;
+    case QNET__V1__ENVELOPE__BODY_LINK_REJECT:
+        link_on_reject(node, from, e->link_reject);
+        break;
+    case QNET__V1__ENVELOPE__BODY_LINK_HERALD:
+        link_on_herald(node, from, e->link_herald);
+        break;
+    case QNET__V1__ENVELOPE__BODY_LINK_CANCEL:
+        link_on_cancel(node, from, e->link_cancel);
+        break;
+    case QNET__V1__ENVELOPE__BODY_LINK_EXPIRE:
+        link_on_expire(node, from, e->link_expire);
+        break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_SETUP:
+        circuit_on_setup(node, from, e->circuit_setup);
+        break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_READY:
+        circuit_on_ready(node, from, e->circuit_ready);
+        break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_REFUSE:
+        circuit_on_refuse(node, from, e->circuit_refuse);
+        break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_TEAR:
+        circuit_on_tear(node, from, e->circuit_tear);
+        break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_TRACK:
+        circuit_on_track(node, from, e->circuit_track);
+        break;
+    case QNET__V1__ENVELOPE__BODY_CIRCUIT_EXPIRE:
+        circuit_on_expire(node, from, e->circuit_expire);
+        break;
+    case QNET__V1__ENVELOPE__BODY_TELEPORT_OFFER:
+        teleport_on_offer(node, from, e->teleport_offer);
+        break;
+    case QNET__V1__ENVELOPE__BODY_TELEPORT_CORRECTION:
+        teleport_on_correction(node, from, e->teleport_correction);
+        break;
+    case QNET__V1__ENVELOPE__BODY_TELEPORT_REPORT:
+        teleport_on_report(node, from, e->teleport_report);
+        break;
+    case QNET__V1__ENVELOPE__BODY_MEASURE_REPORT:
+        request_on_report(node, e->measure_report);
+        break;
+    case QNET__V1__ENVELOPE__BODY_BB84:
+        bb84_on_message(node, from, e->bb84);
+        break;
+    default:
+        return -QN_EPROTOCOL;
     }
     return 0;
 }
@@ -329,15 +388,19 @@ static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const
     uint8_t hops[2] = {0x40, (uint8_t)(envelope->hops + 1)}; /* Field 8 again: the later value counts. */
     if (qn_buf_append(scratch, bytes, len) < 0 || qn_buf_append(scratch, hops, sizeof hops) < 0) return 0;
     enum qn_plane_id plane = envelope->channel == 0 ? QN_CLASSICAL : QN_QUANTUM;
-    if (scratch->len > QN_ENVELOPE_MAX || !send_hop(node, node->remotes[envelope->to].next_hop, plane, scratch->data, scratch->len))
+    if (scratch->len > QN_ENVELOPE_MAX ||
+        !send_hop(node, node->remotes[envelope->to].next_hop, plane, scratch->data, scratch->len))
         node->n_dropped++;
-    else node->n_relayed++;
+    else
+        node->n_relayed++;
     return 0;
 }
 
-int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16_t peer, const uint8_t *bytes, size_t len) {
+int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16_t peer, const uint8_t *bytes,
+                          size_t len) {
     Qnet__V1__Envelope *e = qn_wire_unpack(&qnet__v1__envelope__descriptor, &node->arena, bytes, len);
-    if (e == NULL || e->from >= node->topology->n_nodes || e->from == node->self || e->channel > 1) return -QN_EPROTOCOL;
+    if (e == NULL || e->from >= node->topology->n_nodes || e->from == node->self || e->channel > 1)
+        return -QN_EPROTOCOL;
     bool photon = e->body_case == QNET__V1__ENVELOPE__BODY_PHOTON;
     if (photon && (session != QN_QUANTUM || e->from != peer || e->to != node->self)) return -QN_EPROTOCOL;
     if (!photon && e->channel == 0 && session != QN_CLASSICAL) return -QN_EPROTOCOL;
@@ -352,7 +415,8 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
         if (remote->incarnation != 0) node_peer_gone(node, remote->id);
         remote->incarnation = e->from_incarnation;
     }
-    if (e->to_incarnation != 0 && e->to_incarnation != node->incarnation) { /* For who we were before: tell who we are now. */
+    if (e->to_incarnation != 0 &&
+        e->to_incarnation != node->incarnation) { /* For who we were before: tell who we are now. */
         if (!photon) acknowledge(node, &remote->ways[e->channel]);
         return 0;
     }
@@ -370,7 +434,8 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
     int rc = 0;
     bool fresh = qn_channel_on_seq(&way->channel, e->seq);
     if (fresh && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET) rc = deliver(node, remote->id, e);
-    if (!fresh || way->channel.received - way->channel.acknowledged >= ACK_EVERY) acknowledge(node, way);
+    if (!fresh || way->channel.received - way->channel.acknowledged >= ACK_EVERY)
+        acknowledge(node, way);
     else if (qn_channel_owes_ack(&way->channel) && way->acknowledge.slot == 0)
         node_timer(node, &way->acknowledge, node->now_ns + node->resend_ns / 4);
     return rc;
@@ -435,8 +500,10 @@ int transport_init(struct qn_node *node) {
         struct remote *remote = &node->remotes[i];
         remote->id = (uint16_t)i;
         for (int plane = 0; plane < 2; plane++)
-            remote->ways[plane] = (struct way){.remote = remote, .plane = (enum qn_plane_id)plane,
-                                               .resend.fire = on_resend_due, .acknowledge.fire = on_acknowledge_due};
+            remote->ways[plane] = (struct way){.remote = remote,
+                                               .plane = (enum qn_plane_id)plane,
+                                               .resend.fire = on_resend_due,
+                                               .acknowledge.fire = on_acknowledge_due};
         if (i != node->self && qn_topology_is_neighbour(node->topology, node->self, (uint16_t)i)) node->n_neighbours++;
     }
     node->neighbours = calloc(node->n_neighbours + 1, sizeof *node->neighbours);

@@ -160,7 +160,7 @@ int qn_cascade_answer(struct qn_cascade_source *source, const uint8_t *ranges, s
     size_t bytes = qn_bits_bytes(count);
     int rc = qn_buf_reserve(parities, bytes);
     if (rc < 0) return rc;
-    struct answers answers = {.bytes = parities->data + parities->len, .count = count};
+    struct answers answers = {.bytes = bytes > 0 ? parities->data + parities->len : NULL, .count = count};
     if (bytes > 0) memset(answers.bytes, 0, bytes);
     struct leb_reader reader = {ranges, ranges + len};
     while (rc == 0 && reader.at < reader.end) rc = answer_record(source, &reader, &answers);

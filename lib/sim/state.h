@@ -19,10 +19,21 @@
 struct qn_state;
 
 enum qn_gate {
-    QN_GATE_X = 1, QN_GATE_Y, QN_GATE_Z, QN_GATE_H, QN_GATE_S, QN_GATE_SDG, QN_GATE_T, QN_GATE_TDG, QN_GATE_SX,
-    QN_GATE_ROT,                /* args: axis x, y, z (any length but 0), angle in radians; exp(-i angle/2 n.sigma). */
-    QN_GATE_CNOT, QN_GATE_CZ, QN_GATE_CY, QN_GATE_SWAP,
-    QN_GATE_CPHASE,             /* args: angle; diag(1, 1, 1, e^{i angle}). */
+    QN_GATE_X = 1,
+    QN_GATE_Y,
+    QN_GATE_Z,
+    QN_GATE_H,
+    QN_GATE_S,
+    QN_GATE_SDG,
+    QN_GATE_T,
+    QN_GATE_TDG,
+    QN_GATE_SX,
+    QN_GATE_ROT, /* args: axis x, y, z (any length but 0), angle in radians; exp(-i angle/2 n.sigma). */
+    QN_GATE_CNOT,
+    QN_GATE_CZ,
+    QN_GATE_CY,
+    QN_GATE_SWAP,
+    QN_GATE_CPHASE, /* args: angle; diag(1, 1, 1, e^{i angle}). */
     QN_GATE_ISWAP,
 };
 /* The numbers above are those of the protocol's OpKind (proto/qnet/v1/plane.proto). */
@@ -31,12 +42,12 @@ enum qn_gate {
  * state = (I x X^(b>>1) Z^(b&1)) Phi+ up to phase. A Bell measurement's outcome is the same index. */
 
 /* All constructors: 0, -QN_ENOMEM, -QN_EINVAL; *ret_state is the caller's, unchanged on failure. */
-int qn_state_new_zero(size_t n, struct qn_state **ret_state);                          /* |0..0>, n >= 1 */
-int qn_state_new_bloch(const double bloch[3], struct qn_state **ret_state);            /* One qubit; |bloch| <= 1. */
-int qn_state_new_pair(const double tensor[16], struct qn_state **ret_state);           /* Two qubits, 4 x 4 row-major. */
-int qn_state_new_bell_diagonal(const double p[4], struct qn_state **ret_state);        /* Weights by Bell index. */
+int qn_state_new_zero(size_t n, struct qn_state **ret_state);                   /* |0..0>, n >= 1 */
+int qn_state_new_bloch(const double bloch[3], struct qn_state **ret_state);     /* One qubit; |bloch| <= 1. */
+int qn_state_new_pair(const double tensor[16], struct qn_state **ret_state);    /* Two qubits, 4 x 4 row-major. */
+int qn_state_new_bell_diagonal(const double p[4], struct qn_state **ret_state); /* Weights by Bell index. */
 int qn_state_copy(const struct qn_state *state, struct qn_state **ret_state);
-void qn_state_free(struct qn_state *state);                                            /* NULL is fine. */
+void qn_state_free(struct qn_state *state); /* NULL is fine. */
 
 size_t qn_state_size(const struct qn_state *state);
 bool qn_state_is_trajectory(const struct qn_state *state);
@@ -49,12 +60,15 @@ int qn_state_gate(struct qn_state *state, enum qn_gate gate, const size_t *qubit
 size_t qn_gate_qubits(enum qn_gate gate); /* 1 or 2; 0 if there is no such gate. */
 size_t qn_gate_args(enum qn_gate gate);
 
-/* Noise. `rng` is used only by trajectories. lambda is the weight of the untouched state: rho -> lambda rho + (1-lambda) I/d. */
+/* Noise. `rng` is used only by trajectories. lambda is the weight of the untouched state: rho -> lambda rho +
+ * (1-lambda) I/d. */
 void qn_state_depolarise1(struct qn_state *state, size_t qubit, double lambda, struct qn_rng *rng);
 void qn_state_depolarise2(struct qn_state *state, size_t a, size_t b, double lambda, struct qn_rng *rng);
-/* Amplitude damping then dephasing over dt (physics.md B.5); t1 or t2 of 0 or infinity: no such decay; T2 <= 2 T1 is the caller's duty. */
+/* Amplitude damping then dephasing over dt (physics.md B.5); t1 or t2 of 0 or infinity: no such decay; T2 <= 2 T1 is
+ * the caller's duty. */
 void qn_state_t1t2(struct qn_state *state, size_t qubit, double dt_s, double t1_s, double t2_s, struct qn_rng *rng);
-void qn_state_pauli_channel(struct qn_state *state, size_t qubit, const double p[4], struct qn_rng *rng); /* I, X, Y, Z. */
+void qn_state_pauli_channel(struct qn_state *state, size_t qubit, const double p[4],
+                            struct qn_rng *rng); /* I, X, Y, Z. */
 
 /* Measurements: axis is a unit vector; u in [0, 1) chooses the outcome: 0 (+axis) if u < P(+), compared after rounding
  * P to 2^-40 so that the order of arithmetic cannot flip outcomes. `measure` leaves the qubit in its eigenstate. */
@@ -62,17 +76,20 @@ int qn_state_measure(struct qn_state *state, size_t qubit, const double axis[3],
 double qn_state_probability(const struct qn_state *state, size_t qubit, const double axis[3]); /* P(+axis) */
 /* Bell measurement of a and b, leaving them in that Bell state; 0..3. */
 int qn_state_bell_measure(struct qn_state *state, size_t a, size_t b, double u);
-void qn_state_reset(struct qn_state *state, size_t qubit, struct qn_rng *rng);  /* To |0>. */
-/* Traces the qubit out; the positions above move down by one. The last qubit cannot be removed: free the state instead. */
+void qn_state_reset(struct qn_state *state, size_t qubit, struct qn_rng *rng); /* To |0>. */
+/* Traces the qubit out; the positions above move down by one. The last qubit cannot be removed: free the state instead.
+ */
 void qn_state_remove(struct qn_state *state, size_t qubit, struct qn_rng *rng);
 
 /* Swap without building the four-qubit tensor: Bell-measures qubit x of one two-qubit state with qubit y of another;
  * *ret_state holds the two others (a's first). a and b are freed on success. Returns the outcome 0..3 or -QN_E*. */
-int qn_state_swap_kernel(struct qn_state *a, size_t x, struct qn_state *b, size_t y, double u, struct qn_state **ret_state);
+int qn_state_swap_kernel(struct qn_state *a, size_t x, struct qn_state *b, size_t y, double u,
+                         struct qn_state **ret_state);
 
 /* Simulator's view, for tests and the wire. */
 void qn_state_bloch(const struct qn_state *state, size_t qubit, double ret_bloch[3]);
-double qn_state_fidelity(const struct qn_state *state, size_t a, size_t b, int bell); /* Of the reduced pair with that Bell state. */
+double qn_state_fidelity(const struct qn_state *state, size_t a, size_t b,
+                         int bell); /* Of the reduced pair with that Bell state. */
 void qn_state_pair_tensor(const struct qn_state *state, size_t a, size_t b, double ret_tensor[16]);
 
 /* The numbers of the state, for the wire: 4^n of a tensor, 2 * 2^n of a trajectory (real, imaginary). Borrowed. */

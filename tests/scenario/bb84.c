@@ -22,7 +22,8 @@ static const Qnet__V1__KeyInfo *take_key(struct network *network, const char *no
 
 static const Qnet__V1__Bb84Block *block_of(const struct network *network, uint64_t client) {
     for (size_t i = 0; i < network->n_answers; i++)
-        if (network->answers[i].client == client && network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK)
+        if (network->answers[i].client == client &&
+            network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK)
             return network->answers[i].response->bb84_block;
     cr_assert_fail("no block");
     return NULL;
@@ -37,11 +38,14 @@ Test(bb84, gives_equal_keys_at_both_ends_whoever_asks) {
                      response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
         cr_assert_gt(response->bb84_summary->secret, 50000);
         const Qnet__V1__Bb84Block *block = block_of(network, client);
-        double expected = response->bb84_summary->expected_qber, error = sqrt(expected * (1 - expected) / (double)block->sampled);
-        cr_assert(fabs(block->qber - expected) < 5 * error, "seed %d: QBER %.4f, expected %.4f", 200 + i, block->qber, expected);
+        double expected = response->bb84_summary->expected_qber,
+               error = sqrt(expected * (1 - expected) / (double)block->sampled);
+        cr_assert(fabs(block->qber - expected) < 5 * error, "seed %d: QBER %.4f, expected %.4f", 200 + i, block->qber,
+                  expected);
         cr_assert(block->efficiency > 1 && block->efficiency < 1.5, "f = %g", block->efficiency);
         cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
-        const Qnet__V1__KeyInfo *a = take_key(network, "laser", block->key_id), *b = take_key(network, "bob", block->key_id);
+        const Qnet__V1__KeyInfo *a = take_key(network, "laser", block->key_id),
+                                *b = take_key(network, "bob", block->key_id);
         cr_assert_eq(a->material.len, block->secret / 8);
         cr_assert_eq(a->material.len, b->material.len);
         cr_assert_arr_eq(a->material.data, b->material.data, a->material.len);
@@ -58,9 +62,10 @@ Test(bb84, an_eavesdropper_shows_as_predicted) {
         uint64_t client = network_ask_bb84(network, "laser", "bob", 1, 0);
         const Qnet__V1__ControlResponse *response = network_wait(network, client, 60);
         const Qnet__V1__Bb84Block *block = block_of(network, client);
-        double expected = 0.01 + fractions[i] * (0.25 - 0.01 / 2), error = sqrt(expected * (1 - expected) / (double)block->sampled);
-        cr_assert(fabs(block->qber - expected) < 5 * error, "seed %d, f %g: QBER %.4f of %lu, expected %.4f", 210 + i, fractions[i], block->qber,
-                  (unsigned long)block->sampled, expected);
+        double expected = 0.01 + fractions[i] * (0.25 - 0.01 / 2),
+               error = sqrt(expected * (1 - expected) / (double)block->sampled);
+        cr_assert(fabs(block->qber - expected) < 5 * error, "seed %d, f %g: QBER %.4f of %lu, expected %.4f", 210 + i,
+                  fractions[i], block->qber, (unsigned long)block->sampled, expected);
         if (expected > 0.11) {
             expect_error(response, "qber");
             cr_assert_not_null(strstr(response->error->message, "QBER"));

@@ -71,17 +71,20 @@ Test(faults, full_memories_are_named_and_free_again_after_discarding) {
 Test(faults, a_peer_that_is_down_is_named) {
     struct network *network = network_chain(1, IDEAL, "", 303, 0);
     cluster_cut(network->cluster, 1, 2, QN_CLASSICAL, true);
-    const Qnet__V1__ControlResponse *response = network_wait(network, network_ask_pairs(network, "n0", "n2", 1, XYZ, 0, 10), 20);
+    const Qnet__V1__ControlResponse *response =
+        network_wait(network, network_ask_pairs(network, "n0", "n2", 1, XYZ, 0, 10), 20);
     expect_error(response, "peer_down");
     cr_assert_not_null(strstr(response->error->message, "n2"), "%s", response->error->message);
     cluster_cut(network->cluster, 1, 2, QN_CLASSICAL, false);
-    expect_pairs(network_wait(network, network_ask_pairs(network, "n0", "n2", 1000, XYZ, 0, 60), 60), 1000, qn_chain_fidelity(0.95, 1), "seed 303");
+    expect_pairs(network_wait(network, network_ask_pairs(network, "n0", "n2", 1000, XYZ, 0, 60), 60), 1000,
+                 qn_chain_fidelity(0.95, 1), "seed 303");
     expect_nothing_left(network);
     network_free(network);
 }
 
 Test(faults, a_cut_fibre_stops_photons_and_leaves_held_pairs_usable) {
-    struct network *network = network_chain(0, "model: ideal, fidelity: 1.0, probability: 100%, length: 1km", "", 304, 0);
+    struct network *network =
+        network_chain(0, "model: ideal, fidelity: 1.0, probability: 100%, length: 1km", "", 304, 0);
     uint64_t client = network_ask_keep(network, "n0", "n1", 8, 10);
     network_wait(network, client, 10);
     uint64_t mine[8], theirs[8];
@@ -103,7 +106,8 @@ Test(faults, a_cut_fibre_stops_photons_and_leaves_held_pairs_usable) {
 
 Test(faults, a_slow_classical_channel_costs_waiting_and_decoherence_as_predicted) {
     for (int slow = 0; slow < 2; slow++) {
-        struct network *network = network_chain(0, "model: ideal, fidelity: 1.0, probability: 100%, length: 1km", "t1: 2s, t2: 1s", 305, 0);
+        struct network *network =
+            network_chain(0, "model: ideal, fidelity: 1.0, probability: 100%, length: 1km", "t1: 2s, t2: 1s", 305, 0);
         if (slow) {
             network_fault(network, "n0", "l0", QNET__V1__FAULT_KIND__FAULT_KIND_DELAY, 200e6);
             network_fault(network, "n1", "l0", QNET__V1__FAULT_KIND__FAULT_KIND_DELAY, 200e6);
@@ -119,9 +123,10 @@ Test(faults, a_slow_classical_channel_costs_waiting_and_decoherence_as_predicted
             if (qn_plane_inspect(qn_node_plane(cluster_node(network->cluster, node)), qubits, 2, now, tensor) == 0)
                 fidelity = (1 + tensor[5] - tensor[10] + tensor[15]) / 4;
         qn_memory_fidelity(age, 2, 1, &phi, &psi, &one);
-        cr_assert_float_eq(fidelity, phi, 2e-4, "delay %d: fidelity %.6f, predicted %.6f after %.4f s", slow, fidelity, phi, age);
-        /* One way each: set-up, ready, create, accept, and then, side by side, the herald to n0 and n1's track. The pair lives
-         * through the last only. */
+        cr_assert_float_eq(fidelity, phi, 2e-4, "delay %d: fidelity %.6f, predicted %.6f after %.4f s", slow, fidelity,
+                           phi, age);
+        /* One way each: set-up, ready, create, accept, and then, side by side, the herald to n0 and n1's track. The
+         * pair lives through the last only. */
         cr_assert_float_eq(age, slow ? 0.2 : 0, 0.001, "age %.4f s", age);
         cr_assert_float_eq(took, slow ? 1.0 : 0, 0.002, "took %.4f s", took);
         network_free(network);
@@ -129,7 +134,8 @@ Test(faults, a_slow_classical_channel_costs_waiting_and_decoherence_as_predicted
 }
 
 Test(faults, old_pairs_are_discarded_at_the_cut_off_and_made_again) {
-    struct network *network = network_chain(1, "model: ideal, fidelity: 0.98, probability: 1%, length: 1km, attempt_time: 100us", "t2: 10s", 306, 0);
+    struct network *network = network_chain(
+        1, "model: ideal, fidelity: 0.98, probability: 1%, length: 1km, attempt_time: 100us", "t2: 10s", 306, 0);
     Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
     Qnet__V1__PairRequest m = QNET__V1__PAIR_REQUEST__INIT;
     request.body_case = QNET__V1__CONTROL_REQUEST__BODY_PAIR;

@@ -7,7 +7,8 @@
 #include <string.h>
 
 static void mix(struct network *network, const void *bytes, size_t len) { /* FNV-1a */
-    for (const uint8_t *at = bytes; len > 0; len--, at++) network->trace = (network->trace ^ *at) * UINT64_C(0x100000001b3);
+    for (const uint8_t *at = bytes; len > 0; len--, at++)
+        network->trace = (network->trace ^ *at) * UINT64_C(0x100000001b3);
 }
 
 static void on_reply(void *context, uint16_t node, uint64_t client, const Qnet__V1__ControlResponse *response) {
@@ -18,9 +19,11 @@ static void on_reply(void *context, uint16_t node, uint64_t client, const Qnet__
     qnet__v1__control_response__pack(response, bytes);
     mix(network, bytes, len);
     network->answers = realloc(network->answers, (network->n_answers + 1) * sizeof *network->answers);
-    network->answers[network->n_answers++] = (struct answer){client, qnet__v1__control_response__unpack(NULL, len, bytes)};
+    network->answers[network->n_answers++] =
+        (struct answer){client, qnet__v1__control_response__unpack(NULL, len, bytes)};
     free(bytes);
-    if (!response->more && client == network->waiting_for) network->last = network->answers[network->n_answers - 1].response;
+    if (!response->more && client == network->waiting_for)
+        network->last = network->answers[network->n_answers - 1].response;
 }
 
 static void on_event(void *context, const Qnet__V1__EventInfo *info) {
@@ -38,18 +41,27 @@ struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns,
     qn_buf_release(&diagnostics);
     network->topology.seed = seed;
     network->trace = UINT64_C(0xcbf29ce484222325);
-    struct cluster_config config = {.topology = &network->topology, .seed = seed, .latency_ns = 1000, .jitter_ns = jitter_ns, .check = check,
-                                    .context = network, .on_reply = on_reply, .on_event = on_event};
+    struct cluster_config config = {.topology = &network->topology,
+                                    .seed = seed,
+                                    .latency_ns = 1000,
+                                    .jitter_ns = jitter_ns,
+                                    .check = check,
+                                    .context = network,
+                                    .on_reply = on_reply,
+                                    .on_event = on_event};
     cr_assert_eq(cluster_new(&config, &network->cluster), 0);
     cluster_run_until(network->cluster, 1000000);
     return network;
 }
 
-struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed, uint64_t jitter_ns) {
+struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
+                              uint64_t jitter_ns) {
     char yaml[4096];
-    int n = snprintf(yaml, sizeof yaml, "version: 1\nnetwork: chain\ndefaults: {node: {%s}, link: {%s}}\nnodes:\n", node, link);
+    int n = snprintf(yaml, sizeof yaml, "version: 1\nnetwork: chain\ndefaults: {node: {%s}, link: {%s}}\nnodes:\n",
+                     node, link);
     for (unsigned i = 0; i <= repeaters + 1; i++)
-        n += snprintf(yaml + n, sizeof yaml - (size_t)n, "  n%u: {role: %s, memories: 64}\n", i, i == 0 || i == repeaters + 1 ? "memory" : "repeater");
+        n += snprintf(yaml + n, sizeof yaml - (size_t)n, "  n%u: {role: %s, memories: 64}\n", i,
+                      i == 0 || i == repeaters + 1 ? "memory" : "repeater");
     n += snprintf(yaml + n, sizeof yaml - (size_t)n, "links:\n");
     for (unsigned i = 0; i <= repeaters; i++)
         n += snprintf(yaml + n, sizeof yaml - (size_t)n, "  l%u: {between: [n%u, n%u]}\n", i, i, i + 1);
@@ -58,7 +70,8 @@ struct network *network_chain(unsigned repeaters, const char *link, const char *
 
 void network_free(struct network *network) {
     cluster_free(network->cluster);
-    for (size_t i = 0; i < network->n_answers; i++) qnet__v1__control_response__free_unpacked(network->answers[i].response, NULL);
+    for (size_t i = 0; i < network->n_answers; i++)
+        qnet__v1__control_response__free_unpacked(network->answers[i].response, NULL);
     free(network->answers);
     qn_topology_release(&network->topology);
     free(network);
@@ -83,19 +96,22 @@ const Qnet__V1__ControlResponse *network_wait(struct network *network, uint64_t 
     network->last = NULL;
     network->waiting_for = client;
     for (size_t i = 0; i < network->n_answers; i++)
-        if (network->answers[i].client == client && !network->answers[i].response->more) network->last = network->answers[i].response;
+        if (network->answers[i].client == client && !network->answers[i].response->more)
+            network->last = network->answers[i].response;
     bool done = cluster_run_while(network->cluster, is_answered, network, (uint64_t)(seconds * 1e9));
-    cr_assert(done, "seed %lu: no answer to request %lu within %g s", (unsigned long)network->topology.seed, (unsigned long)client, seconds);
+    cr_assert(done, "seed %lu: no answer to request %lu within %g s", (unsigned long)network->topology.seed,
+              (unsigned long)client, seconds);
     for (uint16_t i = 0; i < network->topology.n_nodes; i++) qn_node_check(cluster_node(network->cluster, i));
     return network->last;
 }
 
-#define ASK(which, WHICH, type)                                                       \
-    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;               \
-    Qnet__V1__##type m = which;                                                       \
+#define ASK(which, WHICH, type)                                                                                        \
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;                                                \
+    Qnet__V1__##type m = which;                                                                                        \
     request.body_case = QNET__V1__CONTROL_REQUEST__BODY_##WHICH
 
-uint64_t network_ask_pairs(struct network *network, const char *node, const char *peer, uint32_t number, uint32_t axes, double min_fidelity, double timeout_s) {
+uint64_t network_ask_pairs(struct network *network, const char *node, const char *peer, uint32_t number, uint32_t axes,
+                           double min_fidelity, double timeout_s) {
     ASK(QNET__V1__PAIR_REQUEST__INIT, PAIR, PairRequest);
     request.pair = &m;
     m.peer = (char *)(uintptr_t)peer;
@@ -108,7 +124,8 @@ uint64_t network_ask_pairs(struct network *network, const char *node, const char
     return network_ask(network, node, &request);
 }
 
-uint64_t network_ask_keep(struct network *network, const char *node, const char *peer, uint32_t number, double timeout_s) {
+uint64_t network_ask_keep(struct network *network, const char *node, const char *peer, uint32_t number,
+                          double timeout_s) {
     ASK(QNET__V1__PAIR_REQUEST__INIT, PAIR, PairRequest);
     request.pair = &m;
     m.peer = (char *)(uintptr_t)peer;
@@ -117,7 +134,8 @@ uint64_t network_ask_keep(struct network *network, const char *node, const char 
     return network_ask(network, node, &request);
 }
 
-uint64_t network_ask_teleport(struct network *network, const char *node, const char *peer, double theta, double phi, uint32_t number) {
+uint64_t network_ask_teleport(struct network *network, const char *node, const char *peer, double theta, double phi,
+                              uint32_t number) {
     ASK(QNET__V1__TELEPORT_REQUEST__INIT, TELEPORT, TeleportRequest);
     request.teleport = &m;
     m.peer = (char *)(uintptr_t)peer;
@@ -128,7 +146,8 @@ uint64_t network_ask_teleport(struct network *network, const char *node, const c
     return network_ask(network, node, &request);
 }
 
-uint64_t network_ask_bb84(struct network *network, const char *node, const char *peer, uint32_t blocks, double qber_limit) {
+uint64_t network_ask_bb84(struct network *network, const char *node, const char *peer, uint32_t blocks,
+                          double qber_limit) {
     ASK(QNET__V1__BB84_REQUEST__INIT, BB84, Bb84Request);
     request.bb84 = &m;
     m.peer = (char *)(uintptr_t)peer;
@@ -137,7 +156,8 @@ uint64_t network_ask_bb84(struct network *network, const char *node, const char 
     return network_ask(network, node, &request);
 }
 
-void network_fault(struct network *network, const char *node, const char *link, Qnet__V1__FaultKind kind, double value) {
+void network_fault(struct network *network, const char *node, const char *link, Qnet__V1__FaultKind kind,
+                   double value) {
     ASK(QNET__V1__FAULT_REQUEST__INIT, FAULT, FaultRequest);
     request.fault = &m;
     m.link = (char *)(uintptr_t)link;
@@ -147,7 +167,8 @@ void network_fault(struct network *network, const char *node, const char *link, 
     cr_assert_neq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_ERROR);
 }
 
-uint32_t network_gate(struct network *network, const char *node, uint32_t kind, const uint64_t *qubits, size_t n, const double *args, size_t n_args) {
+uint32_t network_gate(struct network *network, const char *node, uint32_t kind, const uint64_t *qubits, size_t n,
+                      const double *args, size_t n_args) {
     ASK(QNET__V1__GATE_REQUEST__INIT, GATE, GateRequest);
     Qnet__V1__GateStep step = QNET__V1__GATE_STEP__INIT, *steps[1] = {&step};
     request.gate = &m;
@@ -159,13 +180,15 @@ uint32_t network_gate(struct network *network, const char *node, uint32_t kind, 
     step.args = (double *)(uintptr_t)args;
     step.n_args = n_args;
     const Qnet__V1__ControlResponse *response = network_wait(network, network_ask(network, node, &request), 10);
-    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_GATE, "%s", response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_GATE, "%s",
+                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
     return response->gate->n_outcomes > 0 ? response->gate->outcomes[0] : 0;
 }
 
 const Qnet__V1__PairInfo *network_pair(const struct network *network, uint64_t client, size_t i) {
     for (size_t k = 0; k < network->n_answers; k++)
-        if (network->answers[k].client == client && network->answers[k].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_PAIR && i-- == 0)
+        if (network->answers[k].client == client &&
+            network->answers[k].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_PAIR && i-- == 0)
             return network->answers[k].response->pair;
     cr_assert_fail("no such pair");
     return NULL;
@@ -180,13 +203,14 @@ uint64_t network_partner(struct network *network, const char *node, const Qnet__
         network_wait(network, client, 1);
         for (size_t k = 0; k < network->n_answers; k++) {
             const Qnet__V1__ControlResponse *r = network->answers[k].response;
-            if (network->answers[k].client == client && r->body_case == QNET__V1__CONTROL_RESPONSE__BODY_PAIR && r->pair->circuit == pair->circuit &&
-                r->pair->sequence == pair->sequence)
+            if (network->answers[k].client == client && r->body_case == QNET__V1__CONTROL_RESPONSE__BODY_PAIR &&
+                r->pair->circuit == pair->circuit && r->pair->sequence == pair->sequence)
                 return r->pair->qubit;
         }
         cluster_run_until(network->cluster, cluster_now(network->cluster) + 10000000);
     }
-    cr_assert_fail("seed %lu: %s has no half of pair %lu", (unsigned long)network->topology.seed, node, (unsigned long)pair->sequence);
+    cr_assert_fail("seed %lu: %s has no half of pair %lu", (unsigned long)network->topology.seed, node,
+                   (unsigned long)pair->sequence);
     return 0;
 }
 

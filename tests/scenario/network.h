@@ -12,15 +12,19 @@ struct network {
     struct qn_topology topology;
     struct cluster *cluster;
     uint64_t next_client;
-    Qnet__V1__ControlResponse *last;   /* Final answer to the request being waited for. */
+    Qnet__V1__ControlResponse *last; /* Final answer to the request being waited for. */
     uint64_t waiting_for;
-    struct answer { uint64_t client; Qnet__V1__ControlResponse *response; } *answers; /* Everything answered, in order. */
+    struct answer {
+        uint64_t client;
+        Qnet__V1__ControlResponse *response;
+    } * answers; /* Everything answered, in order. */
     size_t n_answers;
-    uint64_t trace;                    /* Hash of everything that was said. */
+    uint64_t trace; /* Hash of everything that was said. */
 };
 
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check);
-struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed, uint64_t jitter_ns); /* n0 .. n<repeaters+1> */
+struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
+                              uint64_t jitter_ns); /* n0 .. n<repeaters+1> */
 void network_free(struct network *network);
 uint16_t network_node(const struct network *network, const char *name);
 
@@ -29,17 +33,24 @@ uint64_t network_ask(struct network *network, const char *node, Qnet__V1__Contro
 /* Runs until the final answer, at most `seconds` of emulated time; fails the test otherwise. Borrowed. */
 const Qnet__V1__ControlResponse *network_wait(struct network *network, uint64_t client, double seconds);
 
-uint64_t network_ask_pairs(struct network *network, const char *node, const char *peer, uint32_t number, uint32_t axes, double min_fidelity, double timeout_s);
-uint64_t network_ask_keep(struct network *network, const char *node, const char *peer, uint32_t number, double timeout_s);
-uint64_t network_ask_teleport(struct network *network, const char *node, const char *peer, double theta, double phi, uint32_t number);
-uint64_t network_ask_bb84(struct network *network, const char *node, const char *peer, uint32_t blocks, double qber_limit);
+uint64_t network_ask_pairs(struct network *network, const char *node, const char *peer, uint32_t number, uint32_t axes,
+                           double min_fidelity, double timeout_s);
+uint64_t network_ask_keep(struct network *network, const char *node, const char *peer, uint32_t number,
+                          double timeout_s);
+uint64_t network_ask_teleport(struct network *network, const char *node, const char *peer, double theta, double phi,
+                              uint32_t number);
+uint64_t network_ask_bb84(struct network *network, const char *node, const char *peer, uint32_t blocks,
+                          double qber_limit);
 void network_fault(struct network *network, const char *node, const char *link, Qnet__V1__FaultKind kind, double value);
-uint32_t network_gate(struct network *network, const char *node, uint32_t kind, const uint64_t *qubits, size_t n, const double *args, size_t n_args); /* First outcome, or 0. */
-const Qnet__V1__PairInfo *network_pair(const struct network *network, uint64_t client, size_t i); /* The i-th pair answered. */
+uint32_t network_gate(struct network *network, const char *node, uint32_t kind, const uint64_t *qubits, size_t n,
+                      const double *args, size_t n_args); /* First outcome, or 0. */
+const Qnet__V1__PairInfo *network_pair(const struct network *network, uint64_t client,
+                                       size_t i); /* The i-th pair answered. */
 /* At the other end: the qubit of the same pair. */
 uint64_t network_partner(struct network *network, const char *node, const Qnet__V1__PairInfo *pair);
 
-void expect_pairs(const Qnet__V1__ControlResponse *response, uint32_t number, double fidelity, const char *what); /* XYZ sums within 5 sigma of a Werner pair. */
+void expect_pairs(const Qnet__V1__ControlResponse *response, uint32_t number, double fidelity,
+                  const char *what); /* XYZ sums within 5 sigma of a Werner pair. */
 void expect_error(const Qnet__V1__ControlResponse *response, const char *code);
 double fidelity_of(const Qnet__V1__PairSummary *summary, double *ret_error);
 double chsh_of(const Qnet__V1__PairSummary *summary, double *ret_error);

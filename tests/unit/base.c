@@ -74,20 +74,21 @@ Test(timer, fires_in_order_of_time_then_of_setting) {
 }
 
 static void expect_moments(const char *what, double mean, double var, double want_mean, double want_var, double n) {
-    cr_assert(fabs(mean - want_mean) < 5 * sqrt(want_var / n), "%s (seed 11): mean %g, expected %g", what, mean, want_mean);
+    cr_assert(fabs(mean - want_mean) < 5 * sqrt(want_var / n), "%s (seed 11): mean %g, expected %g", what, mean,
+              want_mean);
     cr_assert(fabs(var / want_var - 1) < 0.05, "%s (seed 11): variance %g, expected %g", what, var, want_var);
 }
 
-#define MOMENTS(what, draw, want_mean, want_var)                                       \
-    do {                                                                               \
-        double sum = 0, square = 0;                                                    \
-        const int n = 200000;                                                          \
-        for (int i = 0; i < n; i++) {                                                  \
-            double x = (double)(draw);                                                 \
-            sum += x;                                                                  \
-            square += x * x;                                                           \
-        }                                                                              \
-        expect_moments(what, sum / n, square / n - sum / n * (sum / n), want_mean, want_var, n); \
+#define MOMENTS(what, draw, want_mean, want_var)                                                                       \
+    do {                                                                                                               \
+        double sum = 0, square = 0;                                                                                    \
+        const int n = 200000;                                                                                          \
+        for (int i = 0; i < n; i++) {                                                                                  \
+            double x = (double)(draw);                                                                                 \
+            sum += x;                                                                                                  \
+            square += x * x;                                                                                           \
+        }                                                                                                              \
+        expect_moments(what, sum / n, square / n - sum / n * (sum / n), want_mean, want_var, n);                       \
     } while (0)
 
 Test(rng, draws_have_the_right_mean_and_variance) {
@@ -121,7 +122,7 @@ Test(csprng, gives_the_same_bytes_whatever_the_pieces) {
     qn_csprng_init(&rng, key);
     qn_csprng_bytes(&rng, whole, sizeof whole);
     qn_csprng_init(&rng, key);
-    for (size_t at = 0, n = 1; at < sizeof pieces; at += n, n = n * 2 > sizeof pieces - at ? sizeof pieces - at : n * 2)
+    for (size_t at = 0, n = 1; at<sizeof pieces; at += n, n = n * 2> sizeof pieces - at ? sizeof pieces - at : n * 2)
         qn_csprng_bytes(&rng, pieces + at, n > sizeof pieces - at ? sizeof pieces - at : n);
     cr_assert_arr_eq(whole, pieces, sizeof whole);
     qn_csprng_release(&rng);

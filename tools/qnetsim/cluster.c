@@ -44,7 +44,9 @@ struct cluster {
 
 /* ---- the queue ---- */
 
-static bool before(const struct item *a, const struct item *b) { return a->due_ns != b->due_ns ? a->due_ns < b->due_ns : a->order < b->order; }
+static bool before(const struct item *a, const struct item *b) {
+    return a->due_ns != b->due_ns ? a->due_ns < b->due_ns : a->order < b->order;
+}
 
 static void queue(struct cluster *cluster, struct item item) {
     if (cluster->len == cluster->cap) {
@@ -93,7 +95,13 @@ static void send(struct cluster *cluster, uint16_t from, const struct qn_action 
     uint64_t *last = &session->last_due_ns[from < action->peer ? 0 : 1];
     if (due < *last) due = *last;
     *last = due;
-    struct item item = {.due_ns = due, .kind = MESSAGE, .node = action->peer, .peer = from, .plane = action->plane, .epoch = session->epoch, .len = action->len};
+    struct item item = {.due_ns = due,
+                        .kind = MESSAGE,
+                        .node = action->peer,
+                        .peer = from,
+                        .plane = action->plane,
+                        .epoch = session->epoch,
+                        .len = action->len};
     item.bytes = malloc(action->len);
     if (item.bytes == NULL) abort();
     memcpy(item.bytes, bytes, action->len);
@@ -106,16 +114,23 @@ static void set_up(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plan
     session->up = up;
     session->epoch++;
     enum qn_event_type type = up ? QN_EVENT_SESSION_UP : QN_EVENT_SESSION_DOWN;
-    step(cluster, a, (struct qn_event){.type = type, .plane = plane, .peer = b, .incarnation = cluster->incarnations[b], .error = -QN_ECLOSED});
-    step(cluster, b, (struct qn_event){.type = type, .plane = plane, .peer = a, .incarnation = cluster->incarnations[a], .error = -QN_ECLOSED});
+    step(cluster, a,
+         (struct qn_event){
+             .type = type, .plane = plane, .peer = b, .incarnation = cluster->incarnations[b], .error = -QN_ECLOSED});
+    step(cluster, b,
+         (struct qn_event){
+             .type = type, .plane = plane, .peer = a, .incarnation = cluster->incarnations[a], .error = -QN_ECLOSED});
 }
 
 void cluster_cut(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane, bool cut) {
     struct session *session = session_of(cluster, a, b, plane);
     if (session == NULL) return;
     session->cut = cut;
-    if (cut) set_up(cluster, a, b, plane, false);
-    else queue(cluster, (struct item){.due_ns = cluster->now_ns, .kind = SESSION_UP, .node = a, .peer = b, .plane = plane});
+    if (cut)
+        set_up(cluster, a, b, plane, false);
+    else
+        queue(cluster,
+              (struct item){.due_ns = cluster->now_ns, .kind = SESSION_UP, .node = a, .peer = b, .plane = plane});
 }
 
 static void reply(struct cluster *cluster, uint16_t node, uint64_t client, const uint8_t *bytes, size_t len) {
@@ -133,7 +148,9 @@ static void report(struct cluster *cluster, const uint8_t *bytes, size_t len) {
     qnet__v1__event_info__free_unpacked(info, NULL);
 }
 
-struct hosted_check { struct qn_map seen; };
+struct hosted_check {
+    struct qn_map seen;
+};
 
 static void visit(void *context, qn_qubit qubit, uint16_t owner, uint64_t group, bool frozen) {
     struct hosted_check *check = context;
@@ -157,7 +174,8 @@ static void arm(struct cluster *cluster, uint16_t node) {
     uint64_t deadline = qn_node_deadline_ns(cluster->nodes[node]);
     if (deadline == QN_NEVER || deadline >= cluster->wake_ns[node]) return;
     cluster->wake_ns[node] = deadline;
-    queue(cluster, (struct item){.due_ns = deadline < cluster->now_ns ? cluster->now_ns : deadline, .kind = WAKE, .node = node});
+    queue(cluster,
+          (struct item){.due_ns = deadline < cluster->now_ns ? cluster->now_ns : deadline, .kind = WAKE, .node = node});
 }
 
 static void step(struct cluster *cluster, uint16_t node, struct qn_event event) {
@@ -175,15 +193,24 @@ static void step(struct cluster *cluster, uint16_t node, struct qn_event event) 
     for (size_t i = 0; i < n; i++) {
         const struct qn_action *action = &list[i];
         switch (action->type) {
-        case QN_ACTION_SEND: send(cluster, node, action, bytes + action->offset); break;
-        case QN_ACTION_REPLY: reply(cluster, node, action->client, bytes + action->offset, action->len); break;
-        case QN_ACTION_EVENT: report(cluster, bytes + action->offset, action->len); break;
-        case QN_ACTION_CUT: cluster_cut(cluster, node, action->peer, action->plane, action->on); break;
+        case QN_ACTION_SEND:
+            send(cluster, node, action, bytes + action->offset);
+            break;
+        case QN_ACTION_REPLY:
+            reply(cluster, node, action->client, bytes + action->offset, action->len);
+            break;
+        case QN_ACTION_EVENT:
+            report(cluster, bytes + action->offset, action->len);
+            break;
+        case QN_ACTION_CUT:
+            cluster_cut(cluster, node, action->peer, action->plane, action->on);
+            break;
         case QN_ACTION_JOB:
             action->job->run(action->job);
             step(cluster, node, (struct qn_event){.type = QN_EVENT_JOB, .job = action->job});
             break;
-        case QN_ACTION_STOPPED: break;
+        case QN_ACTION_STOPPED:
+            break;
         }
     }
     if (list != few) free(list);
@@ -210,7 +237,8 @@ int cluster_new(const struct cluster_config *config, struct cluster **ret_cluste
     for (size_t i = 0; i < cluster->n; i++) {
         struct qn_rng rng;
         qn_rng_init(&rng, config->seed, "secret", i);
-        struct qn_node_config node = {.topology = config->topology, .self = (uint16_t)i, .resend_ns = 1000000000, .software = "qnetsim"};
+        struct qn_node_config node = {
+            .topology = config->topology, .self = (uint16_t)i, .resend_ns = 1000000000, .software = "qnetsim"};
         node.incarnation = cluster->incarnations[i] = qn_rng_u64(&rng) | 1;
         for (size_t k = 0; k < sizeof node.secret; k++) node.secret[k] = (uint8_t)qn_rng_u64(&rng);
         int rc = qn_node_new(&node, &cluster->nodes[i]);
@@ -225,8 +253,11 @@ int cluster_new(const struct cluster_config *config, struct cluster **ret_cluste
             if (!qn_topology_is_neighbour(config->topology, a, b)) continue;
             for (int plane = 0; plane < 2; plane++) {
                 struct session *session = calloc(1, sizeof *session);
-                if (session == NULL || qn_map_put(&cluster->sessions, (uint64_t)plane << 32 | (uint64_t)a << 16 | b, session) < 0) abort();
-                queue(cluster, (struct item){.kind = SESSION_UP, .node = a, .peer = b, .plane = (enum qn_plane_id)plane});
+                if (session == NULL ||
+                    qn_map_put(&cluster->sessions, (uint64_t)plane << 32 | (uint64_t)a << 16 | b, session) < 0)
+                    abort();
+                queue(cluster,
+                      (struct item){.kind = SESSION_UP, .node = a, .peer = b, .plane = (enum qn_plane_id)plane});
             }
         }
     *ret_cluster = cluster;
@@ -249,7 +280,9 @@ void cluster_free(struct cluster *cluster) {
 
 uint64_t cluster_now(const struct cluster *cluster) { return cluster->now_ns; }
 uint64_t cluster_steps(const struct cluster *cluster) { return cluster->steps; }
-struct qn_node *cluster_node(const struct cluster *cluster, uint16_t node) { return cluster->nodes[node]; }
+struct qn_node *cluster_node(const struct cluster *cluster, uint16_t node) {
+    return cluster->nodes[node];
+}
 
 bool cluster_step(struct cluster *cluster) {
     if (cluster->len == 0) return false;
@@ -261,7 +294,12 @@ bool cluster_step(struct cluster *cluster) {
     case MESSAGE:
         session = session_of(cluster, item.node, item.peer, item.plane);
         if (session->epoch == item.epoch)
-            step(cluster, item.node, (struct qn_event){.type = QN_EVENT_ENVELOPE, .plane = item.plane, .peer = item.peer, .bytes = item.bytes, .len = item.len});
+            step(cluster, item.node,
+                 (struct qn_event){.type = QN_EVENT_ENVELOPE,
+                                   .plane = item.plane,
+                                   .peer = item.peer,
+                                   .bytes = item.bytes,
+                                   .len = item.len});
         free(item.bytes);
         break;
     case SESSION_UP:

@@ -20,23 +20,26 @@ struct cluster_config {
     uint64_t jitter_ns;                 /* Up to this much more, at random; each session stays in order. */
     bool check;                         /* qn_node_check on every node after every step, and no qubit hosted twice. */
     void *context;
-    void (*on_reply)(void *context, uint16_t node, uint64_t client, const Qnet__V1__ControlResponse *response); /* May be NULL. */
-    void (*on_event)(void *context, const Qnet__V1__EventInfo *info);                                          /* May be NULL. */
+    void (*on_reply)(void *context, uint16_t node, uint64_t client,
+                     const Qnet__V1__ControlResponse *response);      /* May be NULL. */
+    void (*on_event)(void *context, const Qnet__V1__EventInfo *info); /* May be NULL. */
 };
 
-int cluster_new(const struct cluster_config *config, struct cluster **ret_cluster); /* All sessions come up at time 0. */
+int cluster_new(const struct cluster_config *config,
+                struct cluster **ret_cluster); /* All sessions come up at time 0. */
 void cluster_free(struct cluster *cluster);
 
 uint64_t cluster_now(const struct cluster *cluster);
 uint64_t cluster_steps(const struct cluster *cluster);
 struct qn_node *cluster_node(const struct cluster *cluster, uint16_t node);
 
-bool cluster_step(struct cluster *cluster);                         /* The next event; false if there is none. */
-void cluster_run_until(struct cluster *cluster, uint64_t time_ns);  /* Everything up to then; time is then that. */
+bool cluster_step(struct cluster *cluster);                        /* The next event; false if there is none. */
+void cluster_run_until(struct cluster *cluster, uint64_t time_ns); /* Everything up to then; time is then that. */
 /* Steps until `done` says so, or `limit_ns` has passed, or nothing is left; returns what `done` says. */
 bool cluster_run_while(struct cluster *cluster, bool (*done)(void *context), void *context, uint64_t limit_ns);
 
 void cluster_request(struct cluster *cluster, uint16_t node, uint64_t client, const Qnet__V1__ControlRequest *request);
-void cluster_cut(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane, bool cut); /* As a cable would be. */
+void cluster_cut(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane,
+                 bool cut); /* As a cable would be. */
 
 #endif

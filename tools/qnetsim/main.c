@@ -74,10 +74,11 @@ static bool parse_time(const char *text, uint64_t *ret_ns) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"seed", required_argument, NULL, 's'},  {"latency", required_argument, NULL, 'l'},
-                                            {"jitter", required_argument, NULL, 'j'}, {"check", no_argument, NULL, 'c'},
-                                            {"stats", no_argument, NULL, 't'},        {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},      {0}};
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'},   {"latency", required_argument, NULL, 'l'},
+        {"jitter", required_argument, NULL, 'j'}, {"check", no_argument, NULL, 'c'},
+        {"stats", no_argument, NULL, 't'},        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {0}};
     struct cluster_config config = {.latency_ns = 10000};
     bool seeded = false, stats = false;
     for (int c; (c = getopt_long(argc, argv, "hv", options, NULL)) != -1;) {
@@ -97,11 +98,21 @@ int main(int argc, char **argv) {
         case 'j':
             if (!parse_time(optarg, &config.jitter_ns)) return 2;
             break;
-        case 'c': config.check = true; break;
-        case 't': stats = true; break;
-        case 'h': fputs(usage, stdout); return 0;
-        case 'v': puts("qnetsim " QN_VERSION); return 0;
-        default: fputs("try qnetsim --help\n", stderr); return 2;
+        case 'c':
+            config.check = true;
+            break;
+        case 't':
+            stats = true;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return 0;
+        case 'v':
+            puts("qnetsim " QN_VERSION);
+            return 0;
+        default:
+            fputs("try qnetsim --help\n", stderr);
+            return 2;
         }
     }
     if (argc - optind != 2) {
@@ -126,7 +137,9 @@ int main(int argc, char **argv) {
         rc = scenario_run(scenario, &config, stdout, &steps);
         clock_gettime(CLOCK_MONOTONIC, &after);
         double took = (double)(after.tv_sec - before.tv_sec) + 1e-9 * (double)(after.tv_nsec - before.tv_nsec);
-        if (stats) fprintf(stderr, "%llu node events in %.3f s: %.0f/s\n", (unsigned long long)steps, took, (double)steps / took);
+        if (stats)
+            fprintf(stderr, "%llu node events in %.3f s: %.0f/s\n", (unsigned long long)steps, took,
+                    (double)steps / took);
     }
     scenario_free(scenario);
     free(text);

@@ -40,7 +40,8 @@ struct reader {
 };
 
 static bool complain(struct reader *reader, const char *what, const char *word) {
-    fprintf(reader->errors, "%s:%d: error: %s%s%s%s\n", reader->name, reader->line, what, word != NULL ? ": \"" : "", word != NULL ? word : "", word != NULL ? "\"" : "");
+    fprintf(reader->errors, "%s:%d: error: %s%s%s%s\n", reader->name, reader->line, what, word != NULL ? ": \"" : "",
+            word != NULL ? word : "", word != NULL ? "\"" : "");
     reader->failed = true;
     return false;
 }
@@ -48,7 +49,8 @@ static bool complain(struct reader *reader, const char *what, const char *word) 
 static bool time_of(struct reader *reader, const char *word, uint64_t *ret_ns) {
     double seconds;
     const char *why;
-    if (qn_quantity_parse(word, QN_DIM_TIME_S, &seconds, &why) < 0 || !(seconds >= 0 && seconds < 1e9)) return complain(reader, "not a time such as 1.5ms", word);
+    if (qn_quantity_parse(word, QN_DIM_TIME_S, &seconds, &why) < 0 || !(seconds >= 0 && seconds < 1e9))
+        return complain(reader, "not a time such as 1.5ms", word);
     *ret_ns = (uint64_t)(seconds * 1e9 + 0.5);
     return true;
 }
@@ -92,7 +94,8 @@ static bool read_pairs(struct reader *reader, struct command *command, char **wo
     pair->quiet = strcmp(words[0], "pairs") == 0;
     pair->measure = pair->quiet;
     pair->number = 1;
-    if (!peer_of(reader, command, n > 1 ? words[1] : NULL) || (n > 2 && !count_of(reader, words[2], &pair->number))) return false;
+    if (!peer_of(reader, command, n > 1 ? words[1] : NULL) || (n > 2 && !count_of(reader, words[2], &pair->number)))
+        return false;
     for (size_t i = 3; i < n; i++) {
         if (strncmp(words[i], "fidelity=", 9) == 0) {
             if (!number_of(reader, words[i] + 9, &pair->min_fidelity)) return false;
@@ -114,8 +117,10 @@ static bool read_teleport(struct reader *reader, struct command *command, char *
     command->request.teleport = teleport;
     teleport->tomography = true;
     teleport->number = 1;
-    return peer_of(reader, command, n > 1 ? words[1] : NULL) && (n < 3 || number_of(reader, words[2], &teleport->theta)) &&
-           (n < 4 || number_of(reader, words[3], &teleport->phi)) && (n < 5 || count_of(reader, words[4], &teleport->number));
+    return peer_of(reader, command, n > 1 ? words[1] : NULL) &&
+           (n < 3 || number_of(reader, words[2], &teleport->theta)) &&
+           (n < 4 || number_of(reader, words[3], &teleport->phi)) &&
+           (n < 5 || count_of(reader, words[4], &teleport->number));
 }
 
 static bool read_bb84(struct reader *reader, struct command *command, char **words, size_t n) {
@@ -133,10 +138,16 @@ static bool read_bb84(struct reader *reader, struct command *command, char **wor
 }
 
 static bool read_fault(struct reader *reader, struct command *command, char **words, size_t n) {
-    static const struct { const char *word; Qnet__V1__FaultKind kind; } kinds[] = {
-        {"cut-quantum", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM}, {"cut-classical", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_CLASSICAL},
-        {"restore-quantum", QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_QUANTUM}, {"restore-classical", QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_CLASSICAL},
-        {"delay", QNET__V1__FAULT_KIND__FAULT_KIND_DELAY}, {"eve", QNET__V1__FAULT_KIND__FAULT_KIND_EVE}, {"clear", QNET__V1__FAULT_KIND__FAULT_KIND_CLEAR}};
+    static const struct {
+        const char *word;
+        Qnet__V1__FaultKind kind;
+    } kinds[] = {{"cut-quantum", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM},
+                 {"cut-classical", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_CLASSICAL},
+                 {"restore-quantum", QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_QUANTUM},
+                 {"restore-classical", QNET__V1__FAULT_KIND__FAULT_KIND_RESTORE_CLASSICAL},
+                 {"delay", QNET__V1__FAULT_KIND__FAULT_KIND_DELAY},
+                 {"eve", QNET__V1__FAULT_KIND__FAULT_KIND_EVE},
+                 {"clear", QNET__V1__FAULT_KIND__FAULT_KIND_CLEAR}};
     Qnet__V1__FaultRequest *fault = &command->body.fault;
     qnet__v1__fault_request__init(fault);
     command->request.body_case = QNET__V1__CONTROL_REQUEST__BODY_FAULT;
@@ -146,10 +157,15 @@ static bool read_fault(struct reader *reader, struct command *command, char **wo
     snprintf(command->name, sizeof command->name, "%s", words[1]);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (strcmp(words[2], kinds[i].word) == 0) fault->kind = kinds[i].kind;
-    if (fault->kind == 0) return complain(reader, "unknown fault (valid: cut-quantum, cut-classical, restore-quantum, restore-classical, delay, eve, clear)", words[2]);
+    if (fault->kind == 0)
+        return complain(
+            reader,
+            "unknown fault (valid: cut-quantum, cut-classical, restore-quantum, restore-classical, delay, eve, clear)",
+            words[2]);
     uint64_t delay = 0;
     if (fault->kind == QNET__V1__FAULT_KIND__FAULT_KIND_DELAY) {
-        if (n < 4 || !time_of(reader, words[3], &delay)) return n < 4 ? complain(reader, "delay needs a time", NULL) : false;
+        if (n < 4 || !time_of(reader, words[3], &delay))
+            return n < 4 ? complain(reader, "delay needs a time", NULL) : false;
         fault->value = (double)delay;
         return true;
     }
@@ -192,25 +208,42 @@ static void read_line(struct reader *reader, struct scenario *scenario, char *li
     struct command command = {0};
     int node = qn_topology_find_node(reader->topology, words[3]);
     if (node < 0) complain(reader, "unknown node", words[3]);
-    if (!time_of(reader, words[1], &command.at_ns) || node < 0 || !read_action(reader, &command, words + 4, n - 4)) return;
+    if (!time_of(reader, words[1], &command.at_ns) || node < 0 || !read_action(reader, &command, words + 4, n - 4))
+        return;
     command.node = (uint16_t)node;
     size_t at = scenario->n++;
-    for (; at > 0 && scenario->commands[at - 1].at_ns > command.at_ns; at--) scenario->commands[at] = scenario->commands[at - 1];
+    for (; at > 0 && scenario->commands[at - 1].at_ns > command.at_ns; at--)
+        scenario->commands[at] = scenario->commands[at - 1];
     scenario->commands[at] = command;
 }
 
 /* Commands move while they are sorted in: the pointers into them are set at the end. */
 static void bind(struct command *command) {
     switch (command->request.body_case) {
-    case QNET__V1__CONTROL_REQUEST__BODY_PAIR: command->request.pair = &command->body.pair; command->body.pair.peer = command->name; break;
-    case QNET__V1__CONTROL_REQUEST__BODY_TELEPORT: command->request.teleport = &command->body.teleport; command->body.teleport.peer = command->name; break;
-    case QNET__V1__CONTROL_REQUEST__BODY_BB84: command->request.bb84 = &command->body.bb84; command->body.bb84.peer = command->name; break;
-    case QNET__V1__CONTROL_REQUEST__BODY_FAULT: command->request.fault = &command->body.fault; command->body.fault.link = command->name; break;
-    default: command->request.discard = &command->body.discard; break;
+    case QNET__V1__CONTROL_REQUEST__BODY_PAIR:
+        command->request.pair = &command->body.pair;
+        command->body.pair.peer = command->name;
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_TELEPORT:
+        command->request.teleport = &command->body.teleport;
+        command->body.teleport.peer = command->name;
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_BB84:
+        command->request.bb84 = &command->body.bb84;
+        command->body.bb84.peer = command->name;
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_FAULT:
+        command->request.fault = &command->body.fault;
+        command->body.fault.link = command->name;
+        break;
+    default:
+        command->request.discard = &command->body.discard;
+        break;
     }
 }
 
-int scenario_parse(const char *name, const char *text, size_t len, const struct qn_topology *topology, FILE *errors, struct scenario **ret_scenario) {
+int scenario_parse(const char *name, const char *text, size_t len, const struct qn_topology *topology, FILE *errors,
+                   struct scenario **ret_scenario) {
     struct scenario *scenario = calloc(1, sizeof *scenario);
     if (scenario == NULL) abort();
     scenario->topology = topology;
@@ -274,25 +307,33 @@ static void on_reply(void *context, uint16_t node, uint64_t client, const Qnet__
         run->failed = 1;
         break;
     case QNET__V1__CONTROL_RESPONSE__BODY_PAIR:
-        fprintf(run->out, "pair %" PRIu64 " with %s, fidelity %.6f, age %" PRIu64 " ns", r->pair->sequence, r->pair->peer, r->pair->fidelity, r->pair->age_ns);
+        fprintf(run->out, "pair %" PRIu64 " with %s, fidelity %.6f, age %" PRIu64 " ns", r->pair->sequence,
+                r->pair->peer, r->pair->fidelity, r->pair->age_ns);
         break;
     case QNET__V1__CONTROL_RESPONSE__BODY_PAIR_SUMMARY:
-        fprintf(run->out, "%u pairs over %u links, %u expired, fidelity %.6f, predicted %.6f", r->pair_summary->delivered, r->pair_summary->hops,
-                r->pair_summary->expired, r->pair_summary->goodness, r->pair_summary->predicted);
+        fprintf(run->out, "%u pairs over %u links, %u expired, fidelity %.6f, predicted %.6f",
+                r->pair_summary->delivered, r->pair_summary->hops, r->pair_summary->expired, r->pair_summary->goodness,
+                r->pair_summary->predicted);
         print_sums(run, r->pair_summary);
         break;
     case QNET__V1__CONTROL_RESPONSE__BODY_TELEPORT_SUMMARY:
-        fprintf(run->out, "%u teleported, fidelity %.4f +- %.4f, predicted %.4f", r->teleport_summary->done, r->teleport_summary->fidelity,
-                r->teleport_summary->standard_error, r->teleport_summary->predicted);
+        fprintf(run->out, "%u teleported, fidelity %.4f +- %.4f, predicted %.4f", r->teleport_summary->done,
+                r->teleport_summary->fidelity, r->teleport_summary->standard_error, r->teleport_summary->predicted);
         break;
     case QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK:
-        fprintf(run->out, "block %u: %" PRIu64 " clicks, %" PRIu64 " sifted, QBER %.4f, f %.3f, %" PRIu64 " secret bits%s%s", r->bb84_block->block, r->bb84_block->clicks,
-                r->bb84_block->sifted, r->bb84_block->qber, r->bb84_block->efficiency, r->bb84_block->secret, r->bb84_block->failed[0] != '\0' ? " " : "", r->bb84_block->failed);
+        fprintf(run->out,
+                "block %u: %" PRIu64 " clicks, %" PRIu64 " sifted, QBER %.4f, f %.3f, %" PRIu64 " secret bits%s%s",
+                r->bb84_block->block, r->bb84_block->clicks, r->bb84_block->sifted, r->bb84_block->qber,
+                r->bb84_block->efficiency, r->bb84_block->secret, r->bb84_block->failed[0] != '\0' ? " " : "",
+                r->bb84_block->failed);
         break;
     case QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY:
-        fprintf(run->out, "%u blocks, QBER %.4f, expected %.4f, %" PRIu64 " secret bits", r->bb84_summary->blocks, r->bb84_summary->qber, r->bb84_summary->expected_qber, r->bb84_summary->secret);
+        fprintf(run->out, "%u blocks, QBER %.4f, expected %.4f, %" PRIu64 " secret bits", r->bb84_summary->blocks,
+                r->bb84_summary->qber, r->bb84_summary->expected_qber, r->bb84_summary->secret);
         break;
-    default: fprintf(run->out, "done"); break;
+    default:
+        fprintf(run->out, "done");
+        break;
     }
     fputc('\n', run->out);
     if (!r->more) run->open--;
