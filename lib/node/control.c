@@ -9,12 +9,10 @@
 
 #include "node/internal.h"
 
-#define GATE_STEPS_MAX 256
-
 static char *borrow(const char *text) { return (char *)(uintptr_t)text; } /* protobuf-c's strings are not const. */
 
-static void send(struct qn_node *node, uint64_t client, uint64_t id, bool more,
-                 Qnet__V1__ControlResponse__BodyCase which, void *body) {
+void control_send(struct qn_node *node, uint64_t client, uint64_t id, bool more,
+                  Qnet__V1__ControlResponse__BodyCase which, void *body) {
     Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
     response.body_case = which;
     response.status = body; /* All members of the union are pointers. */
@@ -22,7 +20,7 @@ static void send(struct qn_node *node, uint64_t client, uint64_t id, bool more,
 }
 
 static void finish(struct qn_node *node, uint64_t client, uint64_t id) { /* The end of a list. */
-    send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY__NOT_SET, NULL);
+    control_send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY__NOT_SET, NULL);
 }
 
 /* ---- state ---- */
@@ -69,18 +67,17 @@ static void on_status(struct qn_node *node, uint64_t client, uint64_t id) {
             pointers[status.n_peers++] = &peers[i];
         }
     }
-    send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY_STATUS, &status);
+    control_send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY_STATUS, &status);
     free(peers);
     free(pointers);
 }
 
-static bool session_with(const struct qn_node *node, uint16_t other) {
+bool node_session_with(const struct qn_node *node, uint16_t other) {
     const struct neighbour *neighbour = node_neighbour(node, other);
     return neighbour != NULL && neighbour->up[QN_CLASSICAL] && neighbour->up[QN_QUANTUM];
 }
 
-static uint16_t other_on_link(const struct qn_node *node,
-                              const struct qn_topo_link *link) { /* The neighbour of this link. */
+uint16_t link_neighbour(const struct qn_node *node, const struct qn_topo_link *link) { /* The neighbour of this link. */
     if (link->via == QN_NO_NODE) return link->a == node->self ? link->b : link->a;
     return link->via == node->self ? link->a : link->via;
 }
@@ -91,14 +88,14 @@ static void list_links(struct qn_node *node, uint64_t client, uint64_t id) {
         const struct link_state *state = &node->links[i];
         if (!state->mine) continue;
         Qnet__V1__LinkInfo info = QNET__V1__LINK_INFO__INIT;
-        const struct neighbour *neighbour = node_neighbour(node, other_on_link(node, link));
+        const struct neighbour *neighbour = node_neighbour(node, link_neighbour(node, link));
         info.name = borrow(link->name);
         info.kind = borrow(qn_link_kind_name(link->kind));
         info.a = borrow(node_name(node, link->a));
         info.b = borrow(node_name(node, link->b));
         info.via = borrow(link->via == QN_NO_NODE ? "" : node_name(node, link->via));
-        info.up = link->via == node->self ? session_with(node, link->a) && session_with(node, link->b)
-                                          : session_with(node, other_on_link(node, link));
+        info.up = link->via == node->self ? node_session_with(node, link->a) && node_session_with(node, link->b)
+                                          : node_session_with(node, link_neighbour(node, link));
         info.length_km = link->length_km;
         info.success_probability = state->plan.probability;
         info.cycle_s = (double)state->plan.cycle_ns * 1e-9;
@@ -114,7 +111,7 @@ static void list_links(struct qn_node *node, uint64_t client, uint64_t id) {
             info.cut_quantum = neighbour->cut[QN_QUANTUM];
             info.extra_delay_ns = neighbour->extra_delay_ns;
         }
-        send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_LINK, &info);
+        control_send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_LINK, &info);
     }
 }
 
@@ -122,7 +119,7 @@ static void list_pairs(struct qn_node *node, uint64_t client, uint64_t id) {
     for (struct list *item = node->delivered.next; item != &node->delivered; item = item->next) {
         Qnet__V1__PairInfo info;
         pair_describe(node, CONTAINER_OF(item, struct pair, queue), &info);
-        send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_PAIR, &info);
+        control_send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_PAIR, &info);
     }
 }
 
@@ -142,7 +139,7 @@ static void on_list(struct qn_node *node, uint64_t client, uint64_t id, Qnet__V1
         for (size_t i = 0; i < node->topology->n_nodes; i++) {
             Qnet__V1__PeerInfo info;
             fill_peer(node, (uint16_t)i, &info);
-            send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_PEER, &info);
+            control_send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_PEER, &info);
         }
         break;
     case QNET__V1__LIST_KIND__LIST_KIND_LINKS:
@@ -155,7 +152,7 @@ static void on_list(struct qn_node *node, uint64_t client, uint64_t id, Qnet__V1
         for (struct list *item = node->keys.next; item != &node->keys; item = item->next) {
             Qnet__V1__KeyInfo info;
             fill_key(node, CONTAINER_OF(item, struct key, link), &info);
-            send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
+            control_send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
         }
         break;
     default:
@@ -174,7 +171,7 @@ static void on_key_take(struct qn_node *node, uint64_t client, uint64_t id, cons
     Qnet__V1__KeyInfo info;
     fill_key(node, key, &info);
     info.material = (ProtobufCBinaryData){key->len, key->bytes};
-    send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
+    control_send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
     sodium_memzero(node->scratch.data, node->scratch.len); /* The reply was packed there. */
     key_free(node, key);
 }
@@ -192,163 +189,6 @@ static void on_discard(struct qn_node *node, uint64_t client, uint64_t id, const
         node_reply_error(node, client, id, -QN_ENOT_FOUND, "this node holds no pair with that qubit");
     else
         finish(node, client, id);
-}
-
-/* ---- gates ---- */
-
-struct gates { /* request->extra: a list of operations, one after the other. */
-    struct qn_plane_op ops[GATE_STEPS_MAX];
-    size_t n_ops, next;
-    uint32_t outcomes[GATE_STEPS_MAX];
-    size_t n_outcomes;
-    uint64_t made[GATE_STEPS_MAX];
-    size_t n_made;
-};
-
-static void free_gates(struct request *request) { free(request->extra); }
-
-static void run_gates(struct request *request);
-
-static bool ends_qubits(enum _Qnet__V1__OpKind kind) {
-    return kind == QNET__V1__OP_KIND__OP_KIND_MEASURE || kind == QNET__V1__OP_KIND__OP_KIND_BELL ||
-           kind == QNET__V1__OP_KIND__OP_KIND_DISCARD;
-}
-
-static bool has_outcome(enum _Qnet__V1__OpKind kind) {
-    return kind == QNET__V1__OP_KIND__OP_KIND_MEASURE || kind == QNET__V1__OP_KIND__OP_KIND_BELL ||
-           kind == QNET__V1__OP_KIND__OP_KIND_PROJECT;
-}
-
-static void on_gate_done(struct qn_node *node, struct node_op *op, uint32_t outcome, int error) {
-    struct request *request = request_find(node, (uint64_t)(uintptr_t)op->owner);
-    if (request == NULL) return;
-    struct gates *gates = request->extra;
-    const struct qn_plane_op *done = &gates->ops[gates->next];
-    if (error < 0) {
-        request_fail(request, error, "step %zu", gates->next + 1);
-        return;
-    }
-    if (has_outcome(done->kind)) gates->outcomes[gates->n_outcomes++] = outcome;
-    gates->next++;
-    run_gates(request);
-}
-
-static void run_gates(struct request *request) {
-    struct qn_node *node = request->node;
-    struct gates *gates = request->extra;
-    if (gates->next == gates->n_ops) {
-        Qnet__V1__GateResult result = QNET__V1__GATE_RESULT__INIT;
-        result.outcomes = gates->outcomes;
-        result.n_outcomes = gates->n_outcomes;
-        result.qubits = gates->made;
-        result.n_qubits = gates->n_made;
-        send(node, request->client, request->id, false, QNET__V1__CONTROL_RESPONSE__BODY_GATE, &result);
-        request_finish(request);
-        return;
-    }
-    const struct qn_plane_op *op = &gates->ops[gates->next];
-    int rc = node_operate(node, op, (void *)(uintptr_t)request->number, 0, on_gate_done);
-    if (rc < 0) {
-        request_fail(request, rc, "step %zu: the qubits must be held by this node", gates->next + 1);
-        return;
-    }
-    for (size_t i = 0; ends_qubits(op->kind) && i < op->n_qubits; i++) {
-        struct pair *pair = pair_of_qubit(node, op->qubits[i]);
-        if (pair != NULL)
-            pair_free(node, pair, false);
-        else
-            memory_give(node, 1); /* Prepared by the user. */
-    }
-}
-
-/* Axis names for people: 1 number is an axis index, 3 are a vector. */
-static int fill_step(const Qnet__V1__GateStep *step, struct qn_plane_op *op) {
-    *op = (struct qn_plane_op){
-        .kind = (enum _Qnet__V1__OpKind)step->kind, .n_qubits = step->n_qubits, .n_args = step->n_args};
-    size_t want = step->kind < QNET__V1__OP_KIND__OP_KIND_MEASURE ? qn_gate_qubits((enum qn_gate)step->kind)
-                  : step->kind == QNET__V1__OP_KIND__OP_KIND_BELL ? 2
-                                                                  : 1;
-    if (want == 0 || step->n_qubits != want || step->n_args > 4 || step->kind > QNET__V1__OP_KIND__OP_KIND_IDLE)
-        return -QN_EINVAL;
-    for (size_t i = 0; i < want; i++) op->qubits[i] = step->qubits[i];
-    for (size_t i = 0; i < step->n_args; i++) {
-        if (!isfinite(step->args[i])) return -QN_EINVAL;
-        op->args[i] = step->args[i];
-    }
-    if (step->kind < QNET__V1__OP_KIND__OP_KIND_MEASURE)
-        return step->n_args == qn_gate_args((enum qn_gate)step->kind) ? 0 : -QN_EINVAL;
-    if (step->kind != QNET__V1__OP_KIND__OP_KIND_MEASURE && step->kind != QNET__V1__OP_KIND__OP_KIND_PROJECT) return 0;
-    double length = sqrt(op->args[0] * op->args[0] + op->args[1] * op->args[1] + op->args[2] * op->args[2]);
-    if (step->n_args != 3 || !(length > 1e-9)) return -QN_EINVAL;
-    for (int i = 0; i < 3; i++) op->args[i] /= length;
-    return 0;
-}
-
-static bool is_mine_to_touch(const struct qn_node *node, qn_qubit qubit) { /* Not one that a protocol is still using. */
-    const struct pair *pair = pair_of_qubit(node, qubit);
-    return qn_plane_is_owned(node->plane, qubit) && (pair == NULL || pair->state == PAIR_USABLE);
-}
-
-static void on_gate(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__GateRequest *m) {
-    if (m->n_steps == 0 || m->n_steps > GATE_STEPS_MAX) {
-        node_reply_error(node, client, id, -QN_EINVAL, "1 to %d steps", GATE_STEPS_MAX);
-        return;
-    }
-    struct request *request = request_new(node, client, id, REQUEST_GATE, m->timeout_ns);
-    struct gates *gates = request == NULL ? NULL : calloc(1, sizeof *gates);
-    if (gates == NULL) {
-        if (request != NULL) request_fail(request, -QN_ENOMEM, "%s", "");
-        return;
-    }
-    request->extra = gates;
-    request->free_extra = free_gates;
-    for (size_t i = 0; i < m->n_steps; i++) { /* All are checked before any is done. */
-        const Qnet__V1__GateStep *step = m->steps[i];
-        if (step->kind == 0) continue;
-        if (fill_step(step, &gates->ops[gates->n_ops++]) < 0) {
-            request_fail(request, -QN_EINVAL, "step %zu: unknown gate, or the wrong number of qubits or arguments",
-                         i + 1);
-            return;
-        }
-        for (size_t k = 0; k < step->n_qubits; k++)
-            if (!is_mine_to_touch(node, step->qubits[k])) {
-                request_fail(request, -QN_ENOT_FOUND, "step %zu: this node holds no qubit 0x%llx", i + 1,
-                             (unsigned long long)step->qubits[k]);
-                return;
-            }
-    }
-    for (size_t i = 0; i < m->n_steps; i++) {
-        if (m->steps[i]->kind != 0) continue;
-        struct qn_memory memory = {node->hardware->t1_s, node->hardware->t2_s};
-        qn_qubit qubit;
-        if (!memory_take(node)) {
-            request_fail(request, -QN_EMEMORY_FULL, "step %zu", i + 1);
-            return;
-        }
-        if (qn_plane_prepare(node->plane, node->now_ns, memory, &qubit) < 0) {
-            memory_give(node, 1);
-            request_fail(request, -QN_ENOMEM, "step %zu", i + 1);
-            return;
-        }
-        gates->made[gates->n_made++] = qubit;
-    }
-    run_gates(request);
-}
-
-static void on_inspect(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__InspectRequest *m) {
-    qn_qubit qubits[2] = {m->qubit, m->other};
-    double tensor[16];
-    size_t n = m->other != 0 ? 2 : 1;
-    int rc = qn_plane_inspect(node->plane, qubits, n, node->now_ns, tensor);
-    if (rc < 0) {
-        node_reply_error(node, client, id, rc, "not hosted by this node (in one state); try the other holder");
-        return;
-    }
-    Qnet__V1__InspectInfo info = QNET__V1__INSPECT_INFO__INIT;
-    info.tensor = tensor;
-    info.n_tensor = n == 2 ? 16 : 4;
-    info.host = node->self;
-    send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY_INSPECT, &info);
 }
 
 /* ---- faults ---- */
@@ -413,7 +253,7 @@ static void on_fault(struct qn_node *node, uint64_t client, uint64_t id, const Q
         node_reply_error(node, client, id, -QN_EUNSUPPORTED, "an eavesdropper is modelled on bb84 links");
         return;
     }
-    int rc = apply_fault(node, (uint16_t)link, m, node_neighbour(node, other_on_link(node, l)));
+    int rc = apply_fault(node, (uint16_t)link, m, node_neighbour(node, link_neighbour(node, l)));
     if (rc == 0 && l->via == node->self) rc = apply_fault(node, (uint16_t)link, m, node_neighbour(node, l->b));
     if (rc < 0)
         node_reply_error(node, client, id, rc, "unknown fault or value out of range");
@@ -540,7 +380,7 @@ void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *by
         bb84_start(node, client, m->id, m->bb84);
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_GATE:
-        on_gate(node, client, m->id, m->gate);
+        gate_on_request(node, client, m->id, m->gate);
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_FAULT:
         on_fault(node, client, m->id, m->fault);
@@ -559,77 +399,10 @@ void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *by
         finish(node, client, m->id);
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_INSPECT:
-        on_inspect(node, client, m->id, m->inspect);
+        gate_on_inspect(node, client, m->id, m->inspect);
         break;
     default:
         node_reply_error(node, client, m->id, -QN_EUNSUPPORTED, "unknown request");
         break;
     }
-}
-
-/* ---- metrics ---- */
-
-static int metric(struct qn_buf *out, const char *name, const char *type, const char *help, const char *labels,
-                  double value) {
-    int rc = help == NULL ? 0 : qn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-    return rc < 0 ? rc : qn_buf_printf(out, "%s%s %.17g\n", name, labels, value);
-}
-
-int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
-    const struct {
-        const char *name, *type, *help;
-        double value;
-    } plain[] = {
-        {"qnetd_pairs_delivered_total", "counter", "End-to-end pairs delivered at this node.",
-         (double)node->n_pairs_delivered},
-        {"qnetd_pairs_expired_total", "counter", "Pairs discarded before delivery.", (double)node->n_expired},
-        {"qnetd_swaps_total", "counter", "Entanglement swaps performed.", (double)node->n_swaps},
-        {"qnetd_teleports_total", "counter", "States sent by teleportation.", (double)node->n_teleports},
-        {"qnetd_keys_available", "gauge", "Secret keys in the store.", (double)node->n_keys},
-        {"qnetd_key_bits_available", "gauge", "Bits of secret key in the store.", (double)node->key_bits},
-        {"qnetd_memories_used", "gauge", "Quantum memories in use.", node->memories_used},
-        {"qnetd_memories", "gauge", "Quantum memories of this node.", node->hardware->memories},
-        {"qnetd_hosted_groups", "gauge", "Joint states kept by this process.", (double)qn_plane_n_groups(node->plane)},
-        {"qnetd_requests_open", "gauge", "User requests not yet answered.", (double)node->request_of.len},
-        {"qnetd_envelopes_relayed_total", "counter", "Envelopes passed on for others.", (double)node->n_relayed},
-        {"qnetd_envelopes_dropped_total", "counter", "Envelopes that could not be queued or sent.",
-         (double)node->n_dropped},
-        {"qnetd_channel_resends_total", "counter", "Times a channel sent its unacknowledged messages again.",
-         (double)node->n_resent},
-        {"qnetd_protocol_errors_total", "counter", "Messages refused because they break the protocol.",
-         (double)node->n_protocol_errors},
-    };
-    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
-        int rc = metric(out, plain[i].name, plain[i].type, plain[i].help, "", plain[i].value);
-        if (rc < 0) return rc;
-    }
-    static const char *const per_link[] = {"qnetd_link_up",           "qnetd_link_fidelity_ratio",
-                                           "qnetd_link_qber_ratio",   "qnetd_pairs_generated_total",
-                                           "qnetd_sifted_bits_total", "qnetd_secret_bits_total"};
-    static const char *const help[] = {"1 when both sessions of the link are up.",
-                                       "Fidelity of a fresh pair, by the model.",
-                                       "Quantum bit error rate last measured.",
-                                       "Heralded pairs of the link.",
-                                       "BB84 bits after sifting.",
-                                       "Secret bits made."};
-    for (size_t k = 0; k < 6; k++) {
-        bool first = true;
-        for (size_t i = 0; i < node->topology->n_links; i++) {
-            const struct link_state *state = &node->links[i];
-            const struct qn_topo_link *link = &node->topology->links[i];
-            if (!state->mine || (k == 1 && !state->planned) || (k == 2 && state->qber < 0)) continue;
-            double values[6] = {session_with(node, other_on_link(node, link)) ? 1 : 0,
-                                state->plan.fidelity,
-                                state->qber,
-                                (double)state->pairs,
-                                (double)state->sifted_bits,
-                                (double)state->secret_bits};
-            char labels[QN_NAME_MAX + 16];
-            snprintf(labels, sizeof labels, "{link=\"%s\"}", link->name);
-            int rc = metric(out, per_link[k], k < 3 ? "gauge" : "counter", first ? help[k] : NULL, labels, values[k]);
-            if (rc < 0) return rc;
-            first = false;
-        }
-    }
-    return 0;
 }

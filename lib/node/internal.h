@@ -165,6 +165,7 @@ void pair_detach(struct qn_node *node, struct pair *pair);      /* From its link
 void pair_free(struct qn_node *node, struct pair *pair,
                bool discard_qubit); /* Gives its memory back and asks for more if wanted. */
 double pair_fidelity_now(const struct qn_node *node, const struct pair *pair);
+bool frame_flips(uint32_t frame, uint8_t axis); /* Does Z^(bit 0) X^(bit 1) turn this axis round? */
 bool memory_take(struct qn_node *node);
 void memory_give(struct qn_node *node, uint32_t n);
 
@@ -342,7 +343,14 @@ int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const ui
 struct key *keys_find(const struct qn_node *node, const uint8_t *id, size_t len);
 void key_free(struct qn_node *node, struct key *key);
 
-/* ---- control.c ---- */
+/* ---- control.c, gate.c ---- */
+
+void control_send(struct qn_node *node, uint64_t client, uint64_t id, bool more,
+                  Qnet__V1__ControlResponse__BodyCase which, void *body);
+bool node_session_with(const struct qn_node *node, uint16_t other);                   /* Both planes. */
+uint16_t link_neighbour(const struct qn_node *node, const struct qn_topo_link *link); /* Our neighbour on it. */
+void gate_on_request(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__GateRequest *m);
+void gate_on_inspect(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__InspectRequest *m);
 
 void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *bytes, size_t len);
 void control_check_waits(struct qn_node *node);

@@ -336,20 +336,6 @@ void link_on_birth(struct qn_node *node, const struct qn_plane_arrival *arrival)
 
 /* ---- measure directly ---- */
 
-static bool frame_flips(uint32_t bell, uint8_t axis) { /* Does Z^(b&1) X^(b>>1) turn this axis round? */
-    bool z = (bell & 1) != 0, x = (bell & 2) != 0;
-    switch (axis) {
-    case 0:
-        return z;
-    case 1:
-        return z != x;
-    case 2:
-        return x;
-    default:
-        return false;
-    }
-}
-
 static void report(struct qn_node *node, struct link_request *request, uint64_t first, size_t count) {
     uint8_t packed[MEASURE_WINDOW / 8 + 1] = {0};
     for (size_t i = 0; i < count; i++)

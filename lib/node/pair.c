@@ -101,3 +101,17 @@ double pair_fidelity_now(const struct qn_node *node, const struct pair *pair) {
     }
     return qn_werner_fidelity(w * (exp(-age * rate1) + 2 * exp(-age * rate2)) / 3);
 }
+
+bool frame_flips(uint32_t bell, uint8_t axis) {
+    bool z = (bell & 1) != 0, x = (bell & 2) != 0;
+    switch (axis) {
+    case 0:
+        return z;
+    case 1:
+        return z != x;
+    case 2:
+        return x;
+    default:
+        return false;
+    }
+}
