@@ -24,8 +24,11 @@ def run(command, **options):
 
 
 def build(folder, compiler, options):
-    if not os.path.exists(os.path.join(ROOT, folder, "build.ninja")):
-        done = run(["meson", "setup", folder, "-Dwerror=true", *options], env={**os.environ, "CC": compiler},
+    # A folder the demonstration made may have been set up before Criterion was installed: then its tests are added now.
+    exists = os.path.exists(os.path.join(ROOT, folder, "build.ninja"))
+    if not exists or not os.path.exists(os.path.join(ROOT, folder, "tests", "unit")):
+        again = ["--reconfigure"] if exists else []
+        done = run(["meson", "setup", folder, *again, "-Dwerror=true", "-Dtests=enabled", *options], env={**os.environ, "CC": compiler},
                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
             print(done.stdout)
