@@ -162,6 +162,7 @@ static void tell_summary(struct session *session, struct request *request) {
     Qnet__V1__Bb84Summary summary = QNET__V1__BB84_SUMMARY__INIT;
     Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
     summary.blocks = session->blocks_done;
+    summary.aborted = session->aborted;
     summary.sifted = session->sifted;
     summary.secret = session->secret;
     summary.sampled = session->sampled;
@@ -205,6 +206,7 @@ void bb84_block_done(struct block *block) {
     struct qn_node *node = session->node;
     struct link_state *link = &node->links[session->link_index];
     session->blocks_done++;
+    if (block->secret == 0) session->aborted++;
     session->sifted += block->sifted;
     session->secret += block->secret;
     session->sampled += block->sampled;

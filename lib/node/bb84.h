@@ -64,6 +64,7 @@ struct session {
     struct list blocks;
     uint64_t busy_until_ns; /* The laser sends one train after the other. */
     uint64_t sifted, secret, sampled, errors;
+    uint32_t aborted; /* Blocks that gave no key. */
 };
 
 struct bb84 {

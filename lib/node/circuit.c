@@ -23,8 +23,6 @@
 struct circuit *circuit_find(const struct qn_node *node, uint64_t id) {
     return qn_map_get(&node->circuit_of, id);
 }
-uint64_t circuit_id(const struct circuit *circuit) { return circuit->id; }
-double circuit_fidelity(const struct circuit *circuit) { return circuit->fidelity; }
 
 /* ---- life ---- */
 

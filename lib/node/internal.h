@@ -242,8 +242,6 @@ void circuit_on_tear(struct qn_node *node, uint16_t from, const Qnet__V1__Circui
 void circuit_on_track(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTrack *m);
 void circuit_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitExpire *m);
 void circuit_on_peer_gone(struct qn_node *node, uint16_t peer);
-uint64_t circuit_id(const struct circuit *circuit);
-double circuit_fidelity(const struct circuit *circuit); /* Predicted end to end, without decay. */
 void circuit_release_all(struct qn_node *node);
 
 /* ---- request.c: what users ask for, and their answers ---- */

@@ -76,6 +76,17 @@ Test(bb84, an_eavesdropper_shows_as_predicted) {
     }
 }
 
+Test(bb84, without_secrecy_there_is_no_key_however_high_the_limit) {
+    struct network *network = network_new(yaml, 215, 0, true);
+    network_fault(network, "bob", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_EVE, 1);
+    const Qnet__V1__ControlResponse *response =
+        network_wait(network, network_ask_bb84(network, "laser", "bob", 1, 0.5), 60);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY);
+    cr_assert_eq(response->bb84_summary->secret, 0);
+    cr_assert_eq(response->bb84_summary->aborted, 1);
+    network_free(network);
+}
+
 Test(bb84, a_cut_fibre_stops_it_and_restoring_goes_on) {
     struct network *network = network_new(yaml, 220, 0, true);
     network_fault(network, "laser", "qkd", QNET__V1__FAULT_KIND__FAULT_KIND_CUT_QUANTUM, 0);

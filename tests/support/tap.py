@@ -16,9 +16,6 @@ class Tap(unittest.TestResult):
         self.n += 1
         print(f"{'ok' if ok else 'not ok'} {self.n} - {'.'.join(test.id().split('.')[-2:])}{note}", flush=True)
 
-    def stopTest(self, test):
-        super().stopTest(test)
-
     def addSuccess(self, test):
         self.line(test, True)
 
