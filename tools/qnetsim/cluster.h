@@ -9,7 +9,8 @@
 #include "qnet/v1/control.pb-c.h"
 
 /* All nodes of a topology in one process on virtual time: the same node code as the daemon, driven by one event queue.
- * The same seed gives the same run, byte for byte. */
+ * The same seed gives the same run, byte for byte. Nodes can crash, come back, and be stopped for a while; sessions can
+ * break and be slow. */
 
 struct cluster;
 
@@ -18,11 +19,16 @@ struct cluster_config {
     uint64_t seed;                      /* Of latencies and secrets; physics uses the topology's. */
     uint64_t latency_ns;                /* Of every session, one way, besides the links' own delay. */
     uint64_t jitter_ns;                 /* Up to this much more, at random; each session stays in order. */
-    bool check;                         /* qn_node_check on every node after every step, and no qubit hosted twice. */
+    uint64_t job_ns;                    /* A job takes up to this long, at random. */
+    uint64_t notice_ns;                 /* Its neighbours notice a node's crash up to this much later. */
+    bool check;                         /* qn_node_check after every step, and no qubit hosted twice. */
+    bool trace;                         /* Keep a hash of all that happens. */
     void *context;
     void (*on_reply)(void *context, uint16_t node, uint64_t client,
                      const Qnet__V1__ControlResponse *response);      /* May be NULL. */
     void (*on_event)(void *context, const Qnet__V1__EventInfo *info); /* May be NULL. */
+    void (*on_step)(void *context, uint16_t node,
+                    const struct qn_event *event); /* After each step of a node. May be NULL. */
 };
 
 int cluster_new(const struct cluster_config *config,
@@ -31,15 +37,31 @@ void cluster_free(struct cluster *cluster);
 
 uint64_t cluster_now(const struct cluster *cluster);
 uint64_t cluster_steps(const struct cluster *cluster);
-struct qn_node *cluster_node(const struct cluster *cluster, uint16_t node);
+uint64_t cluster_trace(const struct cluster *cluster);                      /* Hash of all that has happened. */
+struct qn_node *cluster_node(const struct cluster *cluster, uint16_t node); /* NULL while it is down. */
+uint64_t cluster_incarnation(const struct cluster *cluster, uint16_t node); /* Of its present or last life. */
+bool cluster_is_paused(const struct cluster *cluster, uint16_t node);
 
 bool cluster_step(struct cluster *cluster);                        /* The next event; false if there is none. */
 void cluster_run_until(struct cluster *cluster, uint64_t time_ns); /* Everything up to then; time is then that. */
 /* Steps until `done` says so, or `limit_ns` has passed, or nothing is left; returns what `done` says. */
 bool cluster_run_while(struct cluster *cluster, bool (*done)(void *context), void *context, uint64_t limit_ns);
 
-void cluster_request(struct cluster *cluster, uint16_t node, uint64_t client, const Qnet__V1__ControlRequest *request);
-void cluster_cut(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane,
-                 bool cut); /* As a cable would be. */
+/* False: the node is down. What a paused node is asked waits for it. */
+bool cluster_request(struct cluster *cluster, uint16_t node, uint64_t client, const Qnet__V1__ControlRequest *request);
+bool cluster_client_gone(struct cluster *cluster, uint16_t node, uint64_t client);
+
+/* The session of two neighbours, as a cable would be: cut, or not (besides what operators have cut). */
+void cluster_cut(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane, bool cut);
+void cluster_slow(struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane, uint64_t extra_ns);
+bool cluster_session_is_up(const struct cluster *cluster, uint16_t a, uint16_t b, enum qn_plane_id plane);
+
+/* kill -9: of what it sent last, some arrives; then its neighbours notice. What operators cut there is forgotten. */
+void cluster_crash(struct cluster *cluster, uint16_t node);
+void cluster_start(struct cluster *cluster, uint16_t node); /* A new incarnation with empty memories. */
+/* SIGSTOP and SIGCONT: the node gets nothing and no time passes for it; afterwards all that has waited comes at once.
+ */
+void cluster_pause(struct cluster *cluster, uint16_t node);
+void cluster_resume(struct cluster *cluster, uint16_t node);
 
 #endif
