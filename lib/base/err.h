@@ -34,7 +34,8 @@
     X(TOPOLOGY, 27, "the peers read different topologies", "give both the same file")                                  \
     X(CUT, 28, "cut by an operator", "qnetctl fault clear")                                                            \
     X(SYSTEM, 29, "the operating system refused", "see the message")                                                   \
-    X(NO_KEY, 30, "too few bits for a key", "ask for more pulses, or a better link")
+    X(NO_KEY, 30, "too few bits for a key", "ask for more pulses, or a better link")                                   \
+    X(STORE, 40, "the key store cannot be written", "make room on its disk; the node goes on by itself")
 
 enum qn_err {
 #define X(name, number, what, todo) QN_E##name = number,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "node/bb84.h"
+#include "node/keys.h"
 #include "qkd/estimate.h"
 
 #define WINDOW 3
@@ -406,59 +407,85 @@ void bb84_on_parity(struct block *block, const ProtobufCBinaryData *bytes, uint3
 
 /* ---- verification, amplification, storing ---- */
 
-static void store(struct qn_node *node, struct session *session, struct block *block) {
-    struct bb84_data *data = block->data;
-    Qnet__V1__Bb84Stored stored = QNET__V1__BB84_STORED__INIT;
-    struct qn_buf bytes = {0};
-    block->secret = data->secret_bits;
-    block->step = WAIT_STORED;
-    if (block->secret > 0 && qn_bits_to_bytes(&data->secret, 0, data->secret.len, &bytes) == 0) {
-        uint8_t name[32 + 12];
-        memcpy(name, data->amplify_seed, 32);
-        memcpy(name + 32, &session->id, 4);
-        memcpy(name + 36, &block->number, 4);
-        uint32_t link = session->link_index;
-        memcpy(name + 40, &link, 4);
-        crypto_generichash(block->key_id, sizeof block->key_id, name, sizeof name, NULL, 0);
-        uint8_t digest[32];
-        crypto_generichash(digest, sizeof digest, bytes.data, bytes.len, block->key_id, sizeof block->key_id);
-        memcpy(block->check, digest, sizeof block->check);
-        int rc = keys_add(node, session->peer, block->key_id, block->check, bb84_qber_of(block->errors, block->sampled),
-                          bytes.data, bytes.len);
-        sodium_memzero(bytes.data, bytes.len);
-        qn_buf_release(&bytes);
-        if (rc < 0) {
-            bb84_block_fail(block, rc, "the key store is full; take keys first");
-            return;
-        }
-    }
-    block->stored_here = true;
-    stored.session = session->id;
-    stored.block = block->number;
-    stored.key_id = (ProtobufCBinaryData){sizeof block->key_id, block->key_id};
-    stored.check = (ProtobufCBinaryData){sizeof block->check, block->check};
-    bb84_send_body(session, QNET__V1__BB84_MESSAGE__BODY_STORED, &stored);
-    if (block->stored_there) {
-        if (memcmp(block->check, block->peer_check, sizeof block->check) == 0)
-            bb84_block_done(block);
-        else
-            bb84_block_fail(block, -QN_EVERIFY, "the final keys differ");
-    }
-}
-
-void bb84_on_stored(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Stored *m) {
-    (void)session;
-    if (m->check.len != sizeof block->peer_check || block->stored_there || block->step < WAIT_AMPLIFY) return;
-    memcpy(block->peer_check, m->check.data, sizeof block->peer_check);
-    block->stored_there = true;
-    if (!block->stored_here) return;
+static void compare_checks(struct block *block) {
+    if (!block->stored_here || !block->stored_there) return;
     if (memcmp(block->check, block->peer_check, sizeof block->check) == 0) {
         bb84_block_done(block);
         return;
     }
-    struct key *key = keys_find(node, block->key_id, sizeof block->key_id);
-    if (key != NULL) key_free(node, key);
+    keys_drop(block->session->node, block->key_id, -QN_EVERIFY);
     bb84_block_fail(block, -QN_EVERIFY, "the final keys differ");
+}
+
+static void tell_stored(struct block *block) {
+    Qnet__V1__Bb84Stored stored = QNET__V1__BB84_STORED__INIT;
+    block->stored_here = true;
+    stored.session = block->session->id;
+    stored.block = block->number;
+    stored.key_id = (ProtobufCBinaryData){sizeof block->key_id, block->key_id};
+    stored.check = (ProtobufCBinaryData){sizeof block->check, block->check};
+    bb84_send_body(block->session, QNET__V1__BB84_MESSAGE__BODY_STORED, &stored);
+    compare_checks(block);
+}
+
+static void store(struct qn_node *node, struct session *session, struct block *block) {
+    struct bb84_data *data = block->data;
+    struct qn_buf bytes = {0};
+    block->secret = data->secret_bits;
+    block->step = WAIT_STORED;
+    if (block->secret == 0 || qn_bits_to_bytes(&data->secret, 0, data->secret.len, &bytes) < 0) {
+        tell_stored(block);
+        return;
+    }
+    uint8_t name[32 + 12];
+    memcpy(name, data->amplify_seed, 32);
+    memcpy(name + 32, &session->id, 4);
+    memcpy(name + 36, &block->number, 4);
+    uint32_t link = session->link_index;
+    memcpy(name + 40, &link, 4);
+    crypto_generichash(block->key_id, sizeof block->key_id, name, sizeof name, NULL, 0);
+    uint8_t digest[32];
+    crypto_generichash(digest, sizeof digest, bytes.data, bytes.len, block->key_id, sizeof block->key_id);
+    memcpy(block->check, digest, sizeof block->check);
+    int rc = keys_add(node, QN_STORE_KEY, session->peer, block->key_id, block->check,
+                      bb84_qber_of(block->errors, block->sampled), bytes.data, bytes.len);
+    sodium_memzero(bytes.data, bytes.len);
+    qn_buf_release(&bytes);
+    if (rc == -QN_ELIMIT)
+        bb84_block_fail(block, rc, "the key store is full; take keys first");
+    else if (rc < 0)
+        bb84_block_fail(block, rc, "the key could not be stored");
+    /* bb84_on_key goes on when the key is safe at both ends. */
+}
+
+void bb84_on_key(struct qn_node *node, uint16_t peer, const uint8_t id[16], int error) {
+    for (struct list *s = node->bb84->sessions.next; s != &node->bb84->sessions; s = s->next) {
+        struct session *session = CONTAINER_OF(s, struct session, link);
+        if (session->peer != peer) continue;
+        for (struct list *b = session->blocks.next; b != &session->blocks; b = b->next) {
+            struct block *block = CONTAINER_OF(b, struct block, link);
+            if (block->step != WAIT_STORED || block->stored_here || memcmp(block->key_id, id, 16) != 0) continue;
+            if (error == 0)
+                tell_stored(block);
+            else
+                bb84_block_fail(block, error, "the key could not be kept at both ends");
+            return;
+        }
+    }
+}
+
+void bb84_on_pads(struct qn_node *node, uint16_t peer) {
+    (void)node;
+    (void)peer;
+}
+
+void bb84_on_stored(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Stored *m) {
+    (void)node;
+    (void)session;
+    if (m->check.len != sizeof block->peer_check || block->stored_there || block->step < WAIT_AMPLIFY) return;
+    memcpy(block->peer_check, m->check.data, sizeof block->peer_check);
+    block->stored_there = true;
+    compare_checks(block);
 }
 
 static void judge(struct qn_node *node, struct session *session,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "node/internal.h"
+#include "node/keys.h"
 
 static char *borrow(const char *text) { return (char *)(uintptr_t)text; } /* protobuf-c's strings are not const. */
 
@@ -53,8 +54,8 @@ static void on_status(struct qn_node *node, uint64_t client, uint64_t id) {
     status.memories_used = node->memories_used;
     status.memories_total = node->hardware->memories;
     status.pairs = (uint32_t)node->n_delivered;
-    status.keys = (uint32_t)node->n_keys;
-    status.key_bits = node->key_bits;
+    status.keys = (uint32_t)node->keys->n_ready;
+    status.key_bits = node->keys->bits_ready;
     status.hosted_groups = (uint32_t)qn_plane_n_groups(node->plane);
     status.requests = (uint32_t)node->request_of.len;
     status.uptime_ns = node->now_ns - node->started_ns;
@@ -123,14 +124,27 @@ static void list_pairs(struct qn_node *node, uint64_t client, uint64_t id) {
     }
 }
 
-static void fill_key(const struct qn_node *node, const struct key *key, Qnet__V1__KeyInfo *info) {
+void control_fill_key(const struct qn_node *node, const struct key *key, Qnet__V1__KeyInfo *info) {
+    const struct qn_store_record *record = &key->record;
     qnet__v1__key_info__init(info);
-    info->id = (ProtobufCBinaryData){sizeof key->id, (uint8_t *)(uintptr_t)key->id};
-    info->check = (ProtobufCBinaryData){sizeof key->check, (uint8_t *)(uintptr_t)key->check};
-    info->peer = borrow(node_name(node, key->peer));
-    info->bits = (uint32_t)(key->len * 8);
+    info->id = (ProtobufCBinaryData){sizeof record->id, (uint8_t *)(uintptr_t)record->id};
+    info->check = (ProtobufCBinaryData){sizeof record->check, (uint8_t *)(uintptr_t)record->check};
+    info->peer = borrow(node_name(node, record->peer));
+    info->bits = (uint32_t)(record->len * 8);
     info->made_ns = key->made_ns;
-    info->qber = key->qber;
+    info->qber = record->qber;
+    info->state = borrow(key_state_name(key));
+    if (node->keys->ttl_ns > 0) info->expires_ns = key->made_ns + node->keys->ttl_ns;
+}
+
+static void list_keys(struct qn_node *node, uint64_t client, uint64_t id) { /* Those that users may have. */
+    for (struct list *item = node->keys->list.next; item != &node->keys->list; item = item->next) {
+        const struct key *key = CONTAINER_OF(item, struct key, link);
+        if (key->record.purpose != QN_STORE_KEY || key->state > KEY_READY) continue;
+        Qnet__V1__KeyInfo info;
+        control_fill_key(node, key, &info);
+        control_send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
+    }
 }
 
 static void on_list(struct qn_node *node, uint64_t client, uint64_t id, Qnet__V1__ListKind kind) {
@@ -149,31 +163,13 @@ static void on_list(struct qn_node *node, uint64_t client, uint64_t id, Qnet__V1
         list_pairs(node, client, id);
         break;
     case QNET__V1__LIST_KIND__LIST_KIND_KEYS:
-        for (struct list *item = node->keys.next; item != &node->keys; item = item->next) {
-            Qnet__V1__KeyInfo info;
-            fill_key(node, CONTAINER_OF(item, struct key, link), &info);
-            control_send(node, client, id, true, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
-        }
+        list_keys(node, client, id);
         break;
     default:
         node_reply_error(node, client, id, -QN_EINVAL, "unknown list");
         return;
     }
     finish(node, client, id);
-}
-
-static void on_key_take(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__KeyTakeRequest *m) {
-    struct key *key = keys_find(node, m->key_id.data, m->key_id.len);
-    if (key == NULL) {
-        node_reply_error(node, client, id, -QN_ENOT_FOUND, "no key with this id; it may have been taken");
-        return;
-    }
-    Qnet__V1__KeyInfo info;
-    fill_key(node, key, &info);
-    info.material = (ProtobufCBinaryData){key->len, key->bytes};
-    control_send(node, client, id, false, QNET__V1__CONTROL_RESPONSE__BODY_KEY, &info);
-    sodium_memzero(node->scratch.data, node->scratch.len); /* The reply was packed there. */
-    key_free(node, key);
 }
 
 static void on_discard(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__DiscardRequest *m) {
@@ -286,7 +282,7 @@ static bool is_met(const struct qn_node *node, const struct waiting *waiting) {
     case WAIT_PAIRS:
         return node->n_delivered >= waiting->number;
     case WAIT_KEYS:
-        return node->n_keys >= waiting->number;
+        return node->keys->n_ready >= waiting->number;
     }
     return false;
 }
@@ -389,7 +385,7 @@ void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *by
         on_wait(node, client, m->id, m->wait);
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_KEY_TAKE:
-        on_key_take(node, client, m->id, m->key_take);
+        keys_take(node, client, m->id, m->key_take->key_id.data, m->key_take->key_id.len);
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_DISCARD:
         on_discard(node, client, m->id, m->discard);

@@ -16,6 +16,7 @@
 #include "plane/plane.h"
 #include "qnet/v1/control.pb-c.h"
 #include "qnet/v1/envelope.pb-c.h"
+#include "qnet/v1/keys.pb-c.h"
 #include "wire/arena.h"
 #include "wire/channel.h"
 
@@ -246,7 +247,7 @@ void circuit_release_all(struct qn_node *node);
 
 /* ---- request.c: what users ask for, and their answers ---- */
 
-enum request_kind { REQUEST_PAIRS, REQUEST_TELEPORT, REQUEST_BB84, REQUEST_GATE, REQUEST_WAIT };
+enum request_kind { REQUEST_PAIRS, REQUEST_TELEPORT, REQUEST_BB84, REQUEST_GATE, REQUEST_WAIT, REQUEST_KEY };
 
 struct measure { /* Axes and outcomes of pairs measured at this end, and at the other once it has reported. */
     struct qn_map mine, theirs; /* Pair number + 1 -> axis << 1 | outcome, + 1 (as a small integer). */
@@ -323,23 +324,9 @@ void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
 void bb84_on_peer_gone(struct qn_node *node, uint16_t peer);
 void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, bool up);
 
-/* ---- key store (memory; keys.c) ---- */
-
-struct key {
-    struct list link;
-    uint8_t id[16];
-    uint8_t check[8];
-    uint16_t peer;
-    uint64_t made_ns;
-    double qber;
-    size_t len;
-    uint8_t bytes[]; /* Wiped by key_free. */
-};
-#define KEYS_MAX 10000
-int keys_add(struct qn_node *node, uint16_t peer, const uint8_t id[16], const uint8_t check[8], double qber,
-             const uint8_t *bytes, size_t len);
-struct key *keys_find(const struct qn_node *node, const uint8_t *id, size_t len);
-void key_free(struct qn_node *node, struct key *key);
+void bb84_on_key(struct qn_node *node, uint16_t peer, const uint8_t id[16],
+                 int error); /* Of keys.h: it may be used, or never will. Must not change other keys. */
+void bb84_on_pads(struct qn_node *node, uint16_t peer); /* What pads_take reserved is there. */
 
 /* ---- control.c, gate.c ---- */
 
@@ -350,6 +337,8 @@ uint16_t link_neighbour(const struct qn_node *node, const struct qn_topo_link *l
 void gate_on_request(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__GateRequest *m);
 void gate_on_inspect(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__InspectRequest *m);
 
+struct key;
+void control_fill_key(const struct qn_node *node, const struct key *key, Qnet__V1__KeyInfo *info);
 void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *bytes, size_t len);
 void control_check_waits(struct qn_node *node);
 
@@ -403,8 +392,8 @@ struct qn_node {
     struct teleports *teleports; /* teleport.c: the receiving side. */
     struct bb84 *bb84;
     uint64_t next_job;
-    struct list keys;
-    size_t n_keys, key_bits;
+    struct keys *keys; /* keys.h */
+    bool wipe_actions; /* They hold a secret key. */
     bool stopping, stopped;
     bool wake_links;
     size_t n_waits;

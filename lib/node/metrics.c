@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "node/internal.h"
+#include "node/keys.h"
 
 static int metric(struct qn_buf *out, const char *name, const char *type, const char *help, const char *labels,
                   double value) {
@@ -20,8 +21,13 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
         {"qnetd_pairs_expired_total", "counter", "Pairs discarded before delivery.", (double)node->n_expired},
         {"qnetd_swaps_total", "counter", "Entanglement swaps performed.", (double)node->n_swaps},
         {"qnetd_teleports_total", "counter", "States sent by teleportation.", (double)node->n_teleports},
-        {"qnetd_keys_available", "gauge", "Secret keys in the store.", (double)node->n_keys},
-        {"qnetd_key_bits_available", "gauge", "Bits of secret key in the store.", (double)node->key_bits},
+        {"qnetd_keys_available", "gauge", "Secret keys that may be taken.", (double)node->keys->n_ready},
+        {"qnetd_key_bits_available", "gauge", "Bits of secret key that may be taken.", (double)node->keys->bits_ready},
+        {"qnetd_keys_delivered_total", "counter", "Keys handed out.", (double)node->keys->n_taken},
+        {"qnetd_keys_burned_total", "counter", "Keys given up: only one end had them, or nobody received them.",
+         (double)node->keys->n_burned},
+        {"qnetd_keys_expired_total", "counter", "Keys not taken in their time.", (double)node->keys->n_expired},
+        {"qnetd_store_ok", "gauge", "1 while the key store can be written.", node->keys->fault == 0},
         {"qnetd_memories_used", "gauge", "Quantum memories in use.", node->memories_used},
         {"qnetd_memories", "gauge", "Quantum memories of this node.", node->hardware->memories},
         {"qnetd_hosted_groups", "gauge", "Joint states kept by this process.", (double)qn_plane_n_groups(node->plane)},

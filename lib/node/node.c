@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "node/internal.h"
+#include "node/keys.h"
 
 void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len) {
     struct qn_actions *actions = &node->actions;
@@ -95,7 +96,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     node->resend_ns = config->resend_ns;
     snprintf(node->software, sizeof node->software, "%s", config->software);
     struct list *lists[] = {&node->ops,      &node->link_requests, &node->delivered,
-                            &node->circuits, &node->requests,      &node->keys};
+                            &node->circuits, &node->requests};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) list_init(lists[i]);
     qn_csprng_init(&node->secret, config->secret);
     qn_rng_init(&node->physics, topology->seed, "physics", config->self);
@@ -118,6 +119,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     if (rc == 0) rc = transport_init(node);
     if (rc == 0) rc = init_links(node);
     if (rc == 0) rc = bb84_init(node);
+    if (rc == 0) rc = keys_init(node, config);
     if (rc < 0) {
         qn_node_free(node);
         return rc;
@@ -151,7 +153,7 @@ void qn_node_free(struct qn_node *node) {
     }
     size_t i = 0;
     for (void *pair; qn_map_next(&node->pairs, &i, NULL, &pair);) free(pair);
-    while (!list_is_empty(&node->keys)) key_free(node, CONTAINER_OF(node->keys.next, struct key, link));
+    keys_release(node);
     station_release(node);
     transport_release(node);
     free(node->links);
@@ -217,11 +219,14 @@ static void settle(struct qn_node *node) {
     }
     node_flush_plane(node);
     control_check_waits(node);
+    keys_flush(node);
 }
 
 int qn_node_step(struct qn_node *node, const struct qn_event *event, const struct qn_actions **ret_actions) {
     assert(event->now_ns >= node->now_ns);
     node->now_ns = event->now_ns;
+    if (node->wipe_actions) sodium_memzero(node->actions.bytes.data, node->actions.bytes.len);
+    node->wipe_actions = false;
     node->actions.len = node->actions.bytes.len = 0;
     *ret_actions = &node->actions;
     qn_plane_set_time(node->plane, node->now_ns);
@@ -259,6 +264,12 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
     case QN_EVENT_STOP:
         begin_stop(node);
         break;
+    case QN_EVENT_STORED:
+        keys_on_stored(node, event);
+        break;
+    case QN_EVENT_STORE_FAULT:
+        keys_on_fault(node, event->error);
+        break;
     }
     settle(node);
     return rc;
@@ -271,6 +282,10 @@ bool qn_node_is_ready(const struct qn_node *node, const char **ret_why) {
     *ret_why = "";
     if (node->stopping) {
         *ret_why = "stopping";
+        return false;
+    }
+    if (node->keys->fault != 0) {
+        *ret_why = "the key store cannot be written";
         return false;
     }
     for (size_t i = 0; i < node->n_neighbours; i++)

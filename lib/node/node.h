@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/timer.h"
+#include "node/store.h"
 #include "topology/topology.h"
 #include "wire/session.h"
 
@@ -15,14 +16,25 @@
 
 struct qn_node;
 
+struct qn_initial_secret { /* What two nodes were given to authenticate their first keys. */
+    uint16_t peer;
+    const uint8_t *bytes; /* 16 that name it, then pads for either direction. */
+    size_t len;
+};
+
 struct qn_node_config {
     const struct qn_topology *topology; /* Borrowed for the node's life. */
     uint16_t self;
     uint64_t incarnation;
     uint64_t now_ns;
-    uint8_t secret[32];   /* Seeds the secret random numbers (keys). */
-    uint64_t resend_ns;   /* Emulated time after which unacknowledged messages are sent again. */
-    const char *software; /* "qnetd 0.1.0" */
+    uint8_t secret[32];                     /* Seeds the secret random numbers (keys). */
+    uint64_t resend_ns;                     /* Emulated time after which unacknowledged messages are sent again. */
+    const char *software;                   /* "qnetd 0.1.0" */
+    uint64_t key_ttl_ns;                    /* Keys not taken by then are given up at both ends; 0: never. */
+    const struct qn_store_record *restored; /* What the driver's store has; in the order made. Copied. */
+    size_t n_restored;
+    const struct qn_initial_secret *secrets; /* Copied. */
+    size_t n_secrets;
 };
 
 int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node);
@@ -46,6 +58,8 @@ enum qn_event_type {
     QN_EVENT_JOB,          /* job (taken) */
     QN_EVENT_PEER_GONE,    /* peer: its incarnation is over (a new one appeared, or it was declared dead) */
     QN_EVENT_STOP,         /* Begin an orderly end. */
+    QN_EVENT_STORED,       /* number: this change is durable, as all before it; bytes: the key, of a TAKE */
+    QN_EVENT_STORE_FAULT,  /* error: changes cannot be made durable; 0: they can again */
 };
 
 struct qn_event {
@@ -59,6 +73,7 @@ struct qn_event {
     size_t len;
     uint64_t client;
     struct qn_job *job;
+    uint64_t number;
 };
 
 enum qn_action_type {
@@ -68,6 +83,7 @@ enum qn_action_type {
     QN_ACTION_EVENT, /* bytes: one packed EventInfo, for the log and whoever listens */
     QN_ACTION_JOB,   /* job (taken by the driver) */
     QN_ACTION_CUT,   /* plane, peer, on: close the session with this neighbour and keep it closed, or allow it again */
+    QN_ACTION_STORE, /* store (taken by the driver): make it durable, after all before it */
     QN_ACTION_STOPPED, /* The orderly end is complete. */
 };
 
@@ -79,6 +95,7 @@ struct qn_action {
     uint64_t client;
     size_t offset, len; /* Of the bytes, in qn_actions.bytes. */
     struct qn_job *job;
+    struct qn_store_op *store;
 };
 
 struct qn_actions {

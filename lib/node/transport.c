@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "node/internal.h"
+#include "node/keys.h"
 
 #define HELD_LIMIT ((size_t)4 << 20)
 #define MAX_HOPS 64
@@ -366,6 +367,9 @@ static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope
     case QNET__V1__ENVELOPE__BODY_MEASURE_REPORT:
         request_on_report(node, e->measure_report);
         break;
+    case QNET__V1__ENVELOPE__BODY_KEY:
+        keys_on_message(node, from, e->key);
+        break;
     case QNET__V1__ENVELOPE__BODY_BB84:
         bb84_on_message(node, from, e->bb84);
         break;
@@ -414,6 +418,7 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
     if (remote->incarnation != e->from_incarnation) {
         if (remote->incarnation != 0) node_peer_gone(node, remote->id);
         remote->incarnation = e->from_incarnation;
+        keys_on_incarnation(node, remote->id);
     }
     if (e->to_incarnation != 0 &&
         e->to_incarnation != node->incarnation) { /* For who we were before: tell who we are now. */
@@ -465,6 +470,7 @@ void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t
     if (remote->incarnation != incarnation && !is_over(remote, incarnation)) {
         if (remote->incarnation != 0) node_peer_gone(node, peer);
         remote->incarnation = incarnation;
+        keys_on_incarnation(node, peer);
     }
     for (size_t i = 0; i < node->topology->n_nodes; i++) { /* Whatever the break swallowed goes again. */
         if (node->remotes[i].next_hop != peer) continue;

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/map.h"
 #include "base/rng.h"
+#include "disk.h"
 #include "plane/plane.h"
 #include "queue.h"
 
@@ -24,6 +25,8 @@ struct session { /* One plane between two neighbours, by (lower, higher). */
 struct life {             /* One node: its present life. */
     struct qn_node *node; /* NULL: down. */
     uint64_t incarnation, wake_ns, number;
+    struct disk disk; /* Over all lives. */
+    bool store_due, store_fault;
     bool paused;
     struct item *waiting; /* What has come while it was paused, in order. */
     size_t n_waiting, cap_waiting;
@@ -209,6 +212,40 @@ static void arm(struct cluster *cluster, uint16_t node) {
                                               .epoch = life->number});
 }
 
+#define DISK_RETRY_NS 100000000
+
+static void commit_later(struct cluster *cluster, uint16_t node, uint64_t after_ns) {
+    struct life *life = &cluster->lives[node];
+    if (life->store_due) return;
+    life->store_due = true;
+    queue_push(
+        &cluster->queue,
+        (struct item){.due_ns = cluster->now_ns + after_ns, .kind = ITEM_STORE, .node = node, .epoch = life->number});
+}
+
+/* All that waits is one transaction, as in the daemon. */
+static void commit(struct cluster *cluster, uint16_t node) {
+    struct life *life = &cluster->lives[node];
+    life->store_due = false;
+    if (life->disk.full != life->store_fault) {
+        life->store_fault = life->disk.full;
+        step(cluster, node,
+             (struct qn_event){.type = QN_EVENT_STORE_FAULT, .error = life->store_fault ? -QN_ESTORE : 0});
+    }
+    if (life->disk.full) {
+        commit_later(cluster, node, DISK_RETRY_NS);
+        return;
+    }
+    for (size_t n = life->disk.n_waiting; n > 0; n--) {
+        struct qn_buf taken = {0};
+        struct qn_store_op *op = disk_commit(&life->disk, cluster->now_ns, &taken);
+        step(cluster, node,
+             (struct qn_event){.type = QN_EVENT_STORED, .number = op->number, .bytes = taken.data, .len = taken.len});
+        qn_buf_release(&taken);
+        qn_store_op_free(op);
+    }
+}
+
 static void carry_out(struct cluster *cluster, uint16_t node, const struct qn_action *action, const uint8_t *bytes) {
     switch (action->type) {
     case QN_ACTION_SEND:
@@ -231,6 +268,10 @@ static void carry_out(struct cluster *cluster, uint16_t node, const struct qn_ac
                                  .node = node,
                                  .epoch = cluster->lives[node].number,
                                  .job = action->job});
+        break;
+    case QN_ACTION_STORE:
+        disk_push(&cluster->lives[node].disk, action->store);
+        commit_later(cluster, node, jitter(&cluster->rng, cluster->config.store_ns));
         break;
     case QN_ACTION_STOPPED:
         break;
@@ -280,6 +321,10 @@ static void happen(struct cluster *cluster, struct item *item) { /* Takes what t
         event.job = item->job;
         item->job = NULL;
         break;
+    case ITEM_STORE:
+        commit(cluster, item->node);
+        item_free(item);
+        return;
     case ITEM_SESSION_DOWN:
         event.type = QN_EVENT_SESSION_DOWN;
         event.error = -QN_ECLOSED;
@@ -308,8 +353,15 @@ static int start(struct cluster *cluster, uint16_t i) {
     node.incarnation = life->incarnation = qn_rng_u64(&rng) | 1;
     for (size_t k = 0; k < sizeof node.secret; k++) node.secret[k] = (uint8_t)qn_rng_u64(&rng);
     life->wake_ns = QN_NEVER;
-    life->paused = false;
-    return qn_node_new(&node, &life->node);
+    life->paused = life->store_due = life->store_fault = false;
+    struct qn_store_record *restored = disk_restore(&life->disk, cluster->now_ns);
+    node.restored = restored;
+    node.n_restored = life->disk.len;
+    if (cluster->config.secrets != NULL)
+        node.secrets = cluster->config.secrets(cluster->config.context, i, &node.n_secrets);
+    int rc = qn_node_new(&node, &life->node);
+    free(restored);
+    return rc;
 }
 
 static void add_sessions(struct cluster *cluster, uint16_t a) {
@@ -358,6 +410,7 @@ void cluster_free(struct cluster *cluster) {
     if (cluster == NULL) return;
     for (size_t i = 0; cluster->lives != NULL && i < cluster->n; i++) {
         end(&cluster->lives[i]);
+        disk_release(&cluster->lives[i].disk);
         free(cluster->lives[i].waiting);
     }
     queue_release(&cluster->queue);
@@ -370,7 +423,16 @@ void cluster_free(struct cluster *cluster) {
 }
 
 void cluster_crash(struct cluster *cluster, uint16_t node) {
+    struct disk *disk = &cluster->lives[node].disk;
     if (cluster->lives[node].node == NULL) return;
+    /* What was being written may be durable, although the node was not told. */
+    if (disk->n_waiting > 0 && !disk->full && qn_rng_below(&cluster->faults, 2) == 0)
+        for (size_t n = disk->n_waiting; n > 0; n--) {
+            struct qn_buf taken = {0};
+            qn_store_op_free(disk_commit(disk, cluster->now_ns, &taken));
+            qn_buf_release(&taken);
+        }
+    disk_forget_waiting(disk);
     end(&cluster->lives[node]);
     for (uint16_t peer = 0; peer < cluster->n; peer++)
         for (int plane = 0; plane < 2; plane++) {
@@ -402,6 +464,10 @@ void cluster_start(struct cluster *cluster, uint16_t node) {
     if (start(cluster, node) < 0) abort();
     reconnect_all(cluster, node);
 }
+
+void cluster_fill_disk(struct cluster *cluster, uint16_t node, bool full) { cluster->lives[node].disk.full = full; }
+
+const struct disk *cluster_disk(const struct cluster *cluster, uint16_t node) { return &cluster->lives[node].disk; }
 
 void cluster_pause(struct cluster *cluster, uint16_t node) {
     if (cluster->lives[node].node != NULL) cluster->lives[node].paused = true;
@@ -462,6 +528,7 @@ bool cluster_step(struct cluster *cluster) {
         obsolete = session->epoch != item.epoch;
         break;
     case ITEM_JOB:
+    case ITEM_STORE:
         obsolete = life->number != item.epoch;
         break;
     case ITEM_WAKE: /* Another one may have taken its place. */

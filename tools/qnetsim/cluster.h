@@ -13,6 +13,7 @@
  * break and be slow. */
 
 struct cluster;
+struct disk;
 
 struct cluster_config {
     const struct qn_topology *topology; /* Borrowed. */
@@ -20,9 +21,12 @@ struct cluster_config {
     uint64_t latency_ns;                /* Of every session, one way, besides the links' own delay. */
     uint64_t jitter_ns;                 /* Up to this much more, at random; each session stays in order. */
     uint64_t job_ns;                    /* A job takes up to this long, at random. */
+    uint64_t store_ns;                  /* A change of a key store is durable up to so much later. */
     uint64_t notice_ns;                 /* Its neighbours notice a node's crash up to this much later. */
-    bool check;                         /* qn_node_check after every step, and no qubit hosted twice. */
-    bool trace;                         /* Keep a hash of all that happens. */
+    const struct qn_initial_secret *(*secrets)(void *context, uint16_t node,
+                                               size_t *ret_len); /* Of a node at its start. May be NULL. */
+    bool check; /* qn_node_check after every step, and no qubit hosted twice. */
+    bool trace; /* Keep a hash of all that happens. */
     void *context;
     void (*on_reply)(void *context, uint16_t node, uint64_t client,
                      const Qnet__V1__ControlResponse *response);      /* May be NULL. */
@@ -59,6 +63,9 @@ bool cluster_session_is_up(const struct cluster *cluster, uint16_t a, uint16_t b
 /* kill -9: of what it sent last, some arrives; then its neighbours notice. What operators cut there is forgotten. */
 void cluster_crash(struct cluster *cluster, uint16_t node);
 void cluster_start(struct cluster *cluster, uint16_t node); /* A new incarnation with empty memories. */
+/* The node's key store survives its crashes. While its disk is full nothing becomes durable. */
+void cluster_fill_disk(struct cluster *cluster, uint16_t node, bool full);
+const struct disk *cluster_disk(const struct cluster *cluster, uint16_t node);
 /* SIGSTOP and SIGCONT: the node gets nothing and no time passes for it; afterwards all that has waited comes at once.
  */
 void cluster_pause(struct cluster *cluster, uint16_t node);

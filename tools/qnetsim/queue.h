@@ -10,6 +10,7 @@ enum item_kind {
     ITEM_MESSAGE,      /* plane, peer: one envelope from a neighbour */
     ITEM_WAKE,         /* The node's own deadline. */
     ITEM_JOB,          /* Its thread pool is done with a job. */
+    ITEM_STORE,        /* Its key store makes durable what waits. */
     ITEM_REQUEST,      /* client, bytes */
     ITEM_CLIENT_GONE,  /* client */
     ITEM_SESSION_UP,   /* plane, peer: both ends may have a session again */
