@@ -6,6 +6,7 @@
  * (the nearest name is suggested), a neighbour or this node without addresses or key, an identity that is missing, that
  * others could read, or that is another node's. All end in exit status 2 before a socket is opened. */
 #include "config.h"
+#include "secrets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -145,6 +146,12 @@ static int find_control_path(const struct options *options, const char *name, ch
     return -QN_EINVAL;
 }
 
+const char *config_state_directory(const struct options *options) {
+    const char *service = getenv("STATE_DIRECTORY");
+    if (options->state_path != NULL) return options->state_path;
+    return service != NULL && *service == '/' && strchr(service, ':') == NULL ? service : NULL;
+}
+
 static int complain(const struct qn_topo_node *node, const char *what) {
     fprintf(stderr, "qnetd: node %s has no %s in the topology\n", node->name, what);
     return -QN_EINVAL;
@@ -213,10 +220,13 @@ int config_load(const struct options *options, struct config *ret_config) {
     int rc_identity = load_identity(options, &config, has_neighbours);
     int rc_control =
         find_control_path(options, config.topology.nodes[self].name, config.control_path, sizeof config.control_path);
-    rc = rc_neighbours < 0 ? rc_neighbours : rc_identity < 0 ? rc_identity : rc_control;
+    int rc_secrets = secrets_load(&config);
+    rc = rc_neighbours < 0 ? rc_neighbours : rc_identity < 0 ? rc_identity : rc_control < 0 ? rc_control : rc_secrets;
     if (rc < 0) goto out;
     *ret_config = config;
     config.topology = (struct qn_topology){0}; /* Moved. */
+    config.secrets = NULL;
+    config.n_secrets = 0;
 out:
     config_release(&config);
     return rc;
@@ -224,5 +234,6 @@ out:
 
 void config_release(struct config *config) {
     qn_topology_release(&config->topology);
+    secrets_release(config);
     sodium_memzero(config->private_key, sizeof config->private_key);
 }

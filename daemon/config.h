@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "log.h"
+#include "node/node.h"
 #include "topology/topology.h"
 
 /* What a daemon is started with: the options of its command line, and what they lead to. */
@@ -13,7 +14,6 @@ struct options {
     const char *topology_path, *node, *identity_path, *state_path, *control_path, *bind_host;
     enum log_format log_format;
     enum log_level log_level;
-    double connection_rate; /* Of one address on the node ports, in a second; 0: no limit. */
 };
 
 struct config {
@@ -23,7 +23,12 @@ struct config {
     uint16_t self;
     uint8_t private_key[32], public_key[32]; /* All zero if the node has no neighbours and no identity. */
     char control_path[108];                  /* "" for no control socket. */
+    struct qn_initial_secret *secrets;       /* Owned. */
+    size_t n_secrets;
 };
+
+/* Where the node keeps what outlives it: --state, or what the service manager gives. NULL: nowhere. */
+const char *config_state_directory(const struct options *options);
 
 /* Reads and checks everything. Errors are written to standard error, every one that can be found; then -QN_EPARSE and
  * the like. Success leaves a config to be released. */

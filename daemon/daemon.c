@@ -69,6 +69,9 @@ static void carry_out(struct daemon *daemon, const struct qn_actions *actions) {
             peer = peers_find(&daemon->peers, action->peer);
             if (peer != NULL) lane_cut(&peer->lanes[action->plane], action->on);
             break;
+        case QN_ACTION_STORE:
+            store_submit(&daemon->store, action->store);
+            break;
         case QN_ACTION_STOPPED:
             on_stopped(daemon);
             break;
@@ -170,11 +173,11 @@ static void close_all(struct daemon *daemon) {
     if (daemon->state == DAEMON_CLOSING) return;
     daemon->state = DAEMON_CLOSING;
     listeners_close(daemon);
-    descriptors_close(daemon);
     ops_close(daemon);
     control_close(daemon);
     peers_stop(daemon);
     jobs_cancel(daemon);
+    store_close(&daemon->store);
     for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&daemon->signals[i], NULL);
     uv_close((uv_handle_t *)&daemon->wake, NULL);
     uv_close((uv_handle_t *)&daemon->watchdog, NULL);
@@ -243,6 +246,10 @@ static void on_signal(uv_signal_t *handle, int number) {
 /* --- Start --- */
 
 static int new_node(struct daemon *daemon) {
+    struct qn_store_record *restored = NULL;
+    size_t n_restored = 0;
+    int rc = store_open(&daemon->store, daemon, &restored, &n_restored);
+    if (rc < 0) return rc;
     struct qn_node_config config = {
         .topology = &daemon->config->topology,
         .self = daemon->config->self,
@@ -250,10 +257,16 @@ static int new_node(struct daemon *daemon) {
         .now_ns = clock_now_ns(&daemon->clock),
         .resend_ns = (uint64_t)(RESEND_WALL_NS * daemon->clock.scale),
         .software = DAEMON_SOFTWARE,
+        .restored = restored,
+        .n_restored = n_restored,
+        .secrets = daemon->config->secrets,
+        .n_secrets = daemon->config->n_secrets,
     };
     randombytes_buf(config.secret, sizeof config.secret);
-    int rc = qn_node_new(&config, &daemon->node);
+    rc = qn_node_new(&config, &daemon->node);
     sodium_memzero(config.secret, sizeof config.secret);
+    store_free_restored(restored, n_restored);
+    if (rc == 0) rc = store_start(&daemon->store);
     return rc;
 }
 
@@ -285,7 +298,6 @@ static int open_all(struct daemon *daemon) {
         return rc;
     }
     rc = peers_init(daemon);
-    descriptors_init(daemon);
     int rc_listeners = listeners_init(daemon), rc_control = control_init(daemon), rc_ops = ops_init(daemon);
     if (rc == 0) rc = rc_listeners;
     if (rc == 0) rc = rc_control;

@@ -6,11 +6,9 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "base/rate.h"
 #include "clock.h"
 #include "config.h"
 #include "control.h"
-#include "descriptors.h"
 #include "jobs.h"
 #include "listener.h"
 #include "log.h"
@@ -18,6 +16,7 @@
 #include "notify.h"
 #include "ops.h"
 #include "peer.h"
+#include "store.h"
 #include "turn.h"
 #include "wire/arena.h"
 
@@ -51,11 +50,10 @@ struct daemon {
     uv_signal_t signals[3];
     uv_timer_t stop_timer, watchdog;
     struct peers peers;
-    struct descriptors descriptors;
     struct listener listeners[2];
-    struct qn_rate arrivals; /* Of connections on both ports, by origin. */
     struct control control;
     struct jobs jobs;
+    struct store store;
     struct ops ops;
     struct notify notify;
 };

@@ -108,6 +108,7 @@ int run_lab_kill(struct ctl *ctl, const struct args *args);
 int run_lab_start(struct ctl *ctl, const struct args *args);
 int run_genkey(struct ctl *ctl, const struct args *args);
 int run_pubkey(struct ctl *ctl, const struct args *args);
+int run_gensecret(struct ctl *ctl, const struct args *args);
 int run_errors(struct ctl *ctl, const struct args *args);
 int run_errors_lookup(struct ctl *ctl, const struct args *args);
 int run_completion(struct ctl *ctl, const struct args *args);

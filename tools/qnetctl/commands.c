@@ -330,6 +330,13 @@ const struct command commands[] = {
         .run = run_pubkey,
     },
     {
+        .name = "gensecret",
+        .summary = "write a new initial secret, for two nodes to authenticate their first keys with",
+        .details = "Copy it, by a way you trust, to the state directories of both: initial/PEER at either end.",
+        .examples = "(umask 077; qnetctl gensecret > secret)",
+        .run = run_gensecret,
+    },
+    {
         .name = "errors",
         .summary = "list every error: number, code, what it means, what to do",
         .run = run_errors,

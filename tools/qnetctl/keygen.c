@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "command.h"
+#include "lab.h"
 
 #define BASE64 sodium_base64_VARIANT_ORIGINAL
 #define KEY_TEXT sodium_base64_ENCODED_LEN(32, BASE64)
@@ -30,6 +32,25 @@ int run_genkey(struct ctl *ctl, const struct args *args) {
     fflush(stdout);
     sodium_memzero(private_key, sizeof private_key);
     sodium_memzero(text, sizeof text);
+    return status;
+}
+
+int run_gensecret(struct ctl *ctl, const struct args *args) {
+    uint8_t secret[LAB_SECRET_BYTES];
+    char text[sodium_base64_ENCODED_LEN(sizeof secret, BASE64)];
+    int status = STATUS_OK;
+    (void)args;
+    if (!ctl->json && isatty(STDOUT_FILENO))
+        return ctl_usage(ctl, "the secret is not for a terminal: (umask 077; qnetctl gensecret > FILE)");
+    randombytes_buf(secret, sizeof secret);
+    if (ctl->json) {
+        sodium_bin2base64(text, sizeof text, secret, sizeof secret, BASE64);
+        status = ctl_json(ctl, json_pack("{s:s}", "secret", text));
+        sodium_memzero(text, sizeof text);
+    } else if (fwrite(secret, 1, sizeof secret, stdout) != sizeof secret || fflush(stdout) != 0) {
+        status = ctl_fail(ctl, STATUS_RUNTIME, "system", QN_ESYSTEM, "it cannot be written; make room");
+    }
+    sodium_memzero(secret, sizeof secret);
     return status;
 }
 

@@ -10,9 +10,11 @@
 /* A lab: every node of a topology as a local process. All there is to know about one is in its folder,
  * ${XDG_RUNTIME_DIR:-/tmp}/qnetd-UID/labs/NAME/ (0700):
  *   topology.yaml           resolved: loopback ports and fresh keys filled in
- *   NODE.key NODE.sock NODE.log NODE.pid    identity (0600), control socket, output, process id and start time */
+ *   NODE.key NODE.sock NODE.log NODE.pid    identity (0600), control socket, output, process id and start time
+ *   NODE.state/             key store, and in initial/ the secrets it shares with the other ends of its links */
 
 #define LAB_PATH_MAX 1024
+#define LAB_SECRET_BYTES (16 + 16384) /* Its name, and 512 tags of 128 bits for either direction. */
 
 struct lab {
     char name[QN_NAME_MAX + 1];

@@ -80,16 +80,17 @@ static int spawn(const char *qnetd, char *const *arguments, const char *log_path
 
 int lab_spawn(const struct ctl *ctl, const struct lab *lab, const char *qnetd, const char *node, pid_t *ret_pid) {
     char topology[LAB_PATH_MAX], identity[LAB_PATH_MAX], control[LAB_PATH_MAX], log[LAB_PATH_MAX];
-    char program[LAB_PATH_MAX], name[QN_NAME_MAX + 1];
+    char program[LAB_PATH_MAX], state[LAB_PATH_MAX], name[QN_NAME_MAX + 1];
     int status = lab_path(ctl, lab, "topology", ".yaml", topology);
     if (status == STATUS_OK) status = lab_path(ctl, lab, node, ".key", identity);
     if (status == STATUS_OK) status = lab_path(ctl, lab, node, ".sock", control);
     if (status == STATUS_OK) status = lab_path(ctl, lab, node, ".log", log);
+    if (status == STATUS_OK) status = lab_path(ctl, lab, node, ".state", state);
     if (status != STATUS_OK) return status;
     snprintf(program, sizeof program, "%s", qnetd);
     snprintf(name, sizeof name, "%s", node);
-    char *const arguments[] = {program,  "--topology", topology, "--node",       name,   "--identity",
-                               identity, "--control",  control,  "--log-format", "json", NULL};
+    char *const arguments[] = {program,     "--topology", topology,  "--node", name,           "--identity", identity,
+                               "--control", control,      "--state", state,    "--log-format", "json",       NULL};
     unsetenv("NOTIFY_SOCKET"); /* A service manager that watches us is not the nodes' business. */
     unsetenv("WATCHDOG_USEC");
     int rc = spawn(qnetd, arguments, log, ret_pid);

@@ -187,13 +187,25 @@ int lab_find_node(const struct ctl *ctl, const struct lab *lab, const struct qn_
     return ctl_usage(ctl, "lab %s has no node \"%s\"; see: qnetctl lab status %s", lab->name, name, lab->name);
 }
 
-int lab_remove_files(const struct ctl *ctl, const struct lab *lab) {
-    DIR *folder = opendir(lab->directory);
+/* Everything in a folder of the lab, and in the nodes' state folders below it. Follows no link. */
+static void remove_inside(int parent, const char *name) {
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
-    while (folder != NULL && (entry = readdir(folder)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(dirfd(folder), entry->d_name, 0);
-    if (folder != NULL) closedir(folder);
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        if (unlinkat(fd, entry->d_name, 0) == 0 || errno != EISDIR) continue;
+        remove_inside(fd, entry->d_name);
+        unlinkat(fd, entry->d_name, AT_REMOVEDIR);
+    }
+    if (folder != NULL)
+        closedir(folder);
+    else if (fd >= 0)
+        close(fd);
+}
+
+int lab_remove_files(const struct ctl *ctl, const struct lab *lab) {
+    remove_inside(AT_FDCWD, lab->directory);
     if (rmdir(lab->directory) < 0 && errno != ENOENT) return fail_path(ctl, lab->directory, "remove it by hand");
     return STATUS_OK;
 }

@@ -77,6 +77,32 @@ static int make_key(const struct start *start, struct qn_topo_node *node) {
     return status;
 }
 
+/* The state folders of both ends of each link get the same secret, to authenticate their first keys with. */
+static int share_secret(const struct start *start, const struct qn_topo_link *link) {
+    uint8_t secret[LAB_SECRET_BYTES];
+    const char *ends[2] = {start->topology.nodes[link->a].name, start->topology.nodes[link->b].name};
+    int status = STATUS_OK;
+    randombytes_buf(secret, sizeof secret);
+    for (int i = 0; i < 2 && status == STATUS_OK; i++) {
+        char state[LAB_PATH_MAX], path[LAB_PATH_MAX + QN_NAME_MAX + 16];
+        status = lab_path(start->ctl, &start->lab, ends[i], ".state", state);
+        snprintf(path, sizeof path, "%s/initial/%s", state, ends[1 - i]);
+        if (status == STATUS_OK && access(path, F_OK) < 0) status = write_file(start->ctl, path, secret, sizeof secret);
+    }
+    sodium_memzero(secret, sizeof secret);
+    return status;
+}
+
+static int make_state(const struct start *start, const struct qn_topo_node *node) {
+    char state[LAB_PATH_MAX], initial[LAB_PATH_MAX + 16];
+    int status = lab_path(start->ctl, &start->lab, node->name, ".state", state);
+    snprintf(initial, sizeof initial, "%s/initial", state);
+    if (status == STATUS_OK && (mkdir(state, 0700) < 0 || mkdir(initial, 0700) < 0))
+        status = ctl_fail(start->ctl, STATUS_RUNTIME, "system", QN_ESYSTEM, "%s: %s; remove it by hand", state,
+                          strerror(errno));
+    return status;
+}
+
 static int write_topology(const struct start *start) {
     char path[LAB_PATH_MAX];
     struct qn_buf text = {0};
@@ -129,6 +155,10 @@ static int fill_folder(struct start *start) {
     int status = lab_assign_ports(start->ctl, &start->topology);
     for (size_t i = 0; i < start->topology.n_nodes && status == STATUS_OK; i++)
         status = make_key(start, &start->topology.nodes[i]);
+    for (size_t i = 0; i < start->topology.n_nodes && status == STATUS_OK; i++)
+        status = make_state(start, &start->topology.nodes[i]);
+    for (size_t i = 0; i < start->topology.n_links && status == STATUS_OK; i++)
+        status = share_secret(start, &start->topology.links[i]);
     return status == STATUS_OK ? write_topology(start) : status;
 }
 

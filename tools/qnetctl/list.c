@@ -95,12 +95,11 @@ static void add_node(struct listing *listing, const struct target *target, const
     table_add(table, "%s", peer->rtt_ns > 0 ? text_duration((double)peer->rtt_ns * 1e-9) : "-");
     table_add(table, "%" PRIu64, peer->sent_frames);
     table_add(table, "%" PRIu64, peer->received_frames);
-    table_add(table, peer->protocol > 0 ? "%" PRIu32 : "-", peer->protocol);
 }
 
 int run_nodes(struct ctl *ctl, const struct args *args) {
     static const char *const titles[] = {"SEEN BY", "NODE",  "ROLE",      "CLASSICAL", "QUANTUM",
-                                         ">RTT",    ">SENT", ">RECEIVED", ">PROTOCOL", NULL};
+                                         ">RTT",    ">SENT", ">RECEIVED", NULL};
     struct listing listing = {.add = add_node};
     (void)args;
     return run_list(ctl, QNET__V1__LIST_KIND__LIST_KIND_NODES, titles, "nodes", "no nodes", &listing);
@@ -244,6 +243,7 @@ static void add_key(struct listing *listing, const struct target *target, const 
     table_add(table, "%s", target->node[0] != '\0' ? target->node : "-");
     add_hex(table, &key->id);
     table_add(table, "%s", key->peer);
+    table_add(table, "%s", key->state);
     table_add(table, "%" PRIu32, key->bits);
     table_add(table, "%.2f%%", key->qber * 100);
     table_add(table, "%.3f s", (double)key->made_ns * 1e-9);
@@ -251,7 +251,7 @@ static void add_key(struct listing *listing, const struct target *target, const 
 }
 
 int run_keys(struct ctl *ctl, const struct args *args) {
-    static const char *const titles[] = {"NODE", "ID", "WITH", ">BITS", ">QBER", ">MADE AT", "CHECK", NULL};
+    static const char *const titles[] = {"NODE", "ID", "WITH", "STATE", ">BITS", ">QBER", ">MADE AT", "CHECK", NULL};
     struct listing listing = {.add = add_key};
     (void)args;
     return run_list(ctl, QNET__V1__LIST_KIND__LIST_KIND_KEYS, titles, "keys", "no keys; make some: qnetctl bb84 PEER",
