@@ -14,6 +14,7 @@ struct options {
     const char *topology_path, *node, *identity_path, *state_path, *control_path, *bind_host;
     enum log_format log_format;
     enum log_level log_level;
+    double connection_rate; /* Of one address on the node ports, in a second; 0: no limit. */
 };
 
 struct config {

@@ -5,9 +5,10 @@
  * closed when the peer has hung up too or after CONN_LINGER_MS: closing at once could turn our Close into a reset.
  *
  * Failure modes: refused, reset, end of file without Close, silence, a handshake that fails or stalls, bytes that are
- * no session, a peer that does not read. Each ends in fail(), which tells the owner once and lets the conn die. If this
- * process itself was stopped for a while (SIGSTOP, a suspended machine), silence proves nothing; the peer gets another
- * CONN_IDLE_MS to be heard. */
+ * no session, a peer that does not read. Each ends in fail(), which tells the owner once and lets the conn die. Only
+ * whole frames are signs of life: a peer that sends one byte now and then is silent. If this process itself was stopped
+ * for a while (SIGSTOP, a suspended machine), silence proves nothing: what has arrived meanwhile is read before the
+ * peer is given up, and it gets another CONN_IDLE_MS to be heard. */
 #include "conn.h"
 
 #include <assert.h>
@@ -17,7 +18,8 @@
 
 #include "base/err.h"
 
-#define STALL_MS 2000 /* A timer this late: we were not running. */
+#define STALL_MS 2000  /* A timer this late: we were not running. */
+#define TURN_FRAMES 64 /* Of one connection, whatever time they take. */
 
 static void handle_closed(uv_handle_t *handle) {
     struct conn *conn = handle->data;
@@ -114,6 +116,13 @@ static void keep_alive(struct conn *conn) {
     if (qn_session_keep_alive(conn->session, uv_hrtime()) == 0) outlet_mark(&conn->outlet);
 }
 
+static void rekey(struct conn *conn) {
+    conn->rekeyed_ms = uv_now(conn->turn->loop);
+    if (conn->version < QN_PROTOCOL_REKEY || qn_session_rekey(conn->session) < 0) return;
+    conn->n_rekeys++;
+    outlet_mark(&conn->outlet);
+}
+
 /* The first sign of life over an open session. The one who dialled speaks last in the handshake, so it knows only from
  * an answer that the other side has accepted it. */
 static void confirm(struct conn *conn) {
@@ -128,6 +137,8 @@ static void on_session_open(struct conn *conn, const struct qn_session_event *ev
     conn->state = CONN_OPEN;
     conn->peer = event->peer;
     conn->incarnation = event->incarnation;
+    conn->version = event->version;
+    conn->rekeyed_ms = uv_now(conn->turn->loop);
     snprintf(conn->software, sizeof conn->software, "%s", event->software != NULL ? event->software : "");
     keep_alive(conn);
     if (!conn->initiator) confirm(conn);
@@ -166,22 +177,34 @@ static void check_queue(struct conn *conn) {
     fail(conn, -QN_EBUSY, 0, "the peer reads too slowly", true);
 }
 
-/* Takes events from the session until there are none, the conn ends, or the budget is used up. */
+static bool is_alive(const struct conn *conn) { return conn->state == CONN_HANDSHAKE || conn->state == CONN_OPEN; }
+
+static void note_life(struct conn *conn) {
+    uint64_t n_frames = qn_session_received(conn->session);
+    if (n_frames == conn->n_heard) return;
+    conn->n_heard = n_frames;
+    conn->heard_ms = uv_now(conn->turn->loop);
+    conn->looked = false;
+}
+
+/* Takes events from the session until there are none, the conn ends, or its slice of the turn is used up. */
 static void pump(struct conn *conn) {
-    uint64_t until_ns = uv_hrtime() + TURN_BUDGET_NS;
-    for (unsigned n = 1; conn->state == CONN_HANDSHAKE || conn->state == CONN_OPEN; n++) {
+    uint64_t n_frames = qn_session_received(conn->session);
+    bool is_used_up = false;
+    while (is_alive(conn) && !is_used_up) {
         struct qn_session_event event = qn_session_next(conn->session);
-        if (event.type == QN_SESSION_NONE) {
-            uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read);
-            break;
-        }
+        if (event.type == QN_SESSION_NONE) break;
         on_session_event(conn, &event);
-        if (n % 16 == 0 && uv_hrtime() > until_ns && (conn->state == CONN_HANDSHAKE || conn->state == CONN_OPEN)) {
-            uv_read_stop((uv_stream_t *)&conn->tcp);
-            backlog_add(conn->turn, &conn->backlog);
-            break;
-        }
+        is_used_up = slice_is_used_up(&conn->slice) || qn_session_received(conn->session) - n_frames >= TURN_FRAMES;
     }
+    slice_end(&conn->slice);
+    if (is_alive(conn) && is_used_up) {
+        uv_read_stop((uv_stream_t *)&conn->tcp);
+        backlog_add(conn->turn, &conn->backlog);
+    } else if (is_alive(conn)) {
+        uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read);
+    }
+    if (conn->state != CONN_CLOSED) note_life(conn);
     if (conn->state == CONN_CLOSED || qn_session_output(conn->session)->len == 0) return;
     outlet_mark(&conn->outlet); /* The session may have answered by itself: handshake, keep-alive. */
     check_queue(conn);
@@ -189,6 +212,7 @@ static void pump(struct conn *conn) {
 
 static void resume(struct backlog *backlog) {
     struct conn *conn = (struct conn *)((char *)backlog - offsetof(struct conn, backlog));
+    slice_begin_next(&conn->slice, conn->turn);
     pump(conn);
 }
 
@@ -200,7 +224,7 @@ static void on_read(uv_stream_t *stream, ssize_t n_read, const uv_buf_t *buf) {
         return;
     }
     if (conn->state == CONN_ENDING) return; /* Only the end of file matters now. */
-    conn->heard_ms = uv_now(conn->turn->loop);
+    slice_begin(&conn->slice, conn->turn);
     int rc = qn_session_input(conn->session, buf->base, (size_t)n_read);
     if (rc == -QN_ENOMEM) {
         fail(conn, rc, 0, qn_err_what(rc), true);
@@ -222,8 +246,12 @@ static void on_timer(uv_timer_t *timer) {
     }
     if (now_ms > conn->due_ms + STALL_MS && now_ms > conn->heard_ms + CONN_IDLE_MS)
         conn->heard_ms = now_ms - CONN_IDLE_MS;
+    if (now_ms - conn->rekeyed_ms >= CONN_REKEY_MS) rekey(conn);
     uint64_t silent_ms = now_ms - conn->heard_ms;
-    if (silent_ms >= CONN_DEAD_MS) {
+    if (silent_ms >= CONN_DEAD_MS && !conn->looked) {
+        conn->looked = true;
+        arm(conn, 1); /* The loop reads the sockets before that. */
+    } else if (silent_ms >= CONN_DEAD_MS) {
         fail(conn, -QN_ETIMEOUT, 0, "the peer is silent", true);
     } else if (silent_ms >= CONN_IDLE_MS) {
         keep_alive(conn);
@@ -264,6 +292,7 @@ static int create(struct turn *turn, const struct qn_session_config *config, con
     conn->turn = turn;
     conn->ops = ops;
     conn->owner = owner;
+    conn->created_ms = uv_now(turn->loop);
     conn->initiator = config->initiator;
     conn->plane = config->plane;
     conn->peer = config->peer;
@@ -286,6 +315,7 @@ static void begin_session(struct conn *conn) {
     conn->state = CONN_HANDSHAKE;
     conn->heard_ms = uv_now(conn->turn->loop);
     uv_tcp_nodelay(&conn->tcp, 1);
+    slice_begin(&conn->slice, conn->turn);
     pump(conn); /* The initiator's first bytes are waiting. */
 }
 
@@ -297,6 +327,18 @@ static void on_connect(uv_connect_t *request, int status) {
         return;
     }
     begin_session(conn);
+}
+
+uint64_t conn_origin(const struct sockaddr *address) {
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+    const uint8_t *bytes = v6->sin6_addr.s6_addr;
+    uint64_t origin = 0;
+    if (address->sa_family == AF_INET) return UINT64_C(0xffff) << 32 | ntohl(v4->sin_addr.s_addr);
+    if (address->sa_family != AF_INET6) return 0;
+    bool is_v4 = IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+    for (int i = 0; i < 8; i++) origin = origin << 8 | bytes[is_v4 ? 8 + i : i];
+    return origin;
 }
 
 static void write_address(const struct sockaddr *address, char *text, size_t size) {
@@ -326,6 +368,7 @@ int conn_accept(struct turn *turn, uv_stream_t *listener, const struct qn_sessio
     if (uv_accept(listener, (uv_stream_t *)&conn->tcp) < 0) return abandon(conn, -QN_ESYSTEM);
     uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &len);
     write_address((struct sockaddr *)&address, conn->address, sizeof conn->address);
+    conn->origin = conn_origin((struct sockaddr *)&address);
     arm(conn, CONN_HANDSHAKE_MS);
     *ret_conn = conn;
     begin_session(conn);

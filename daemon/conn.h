@@ -21,6 +21,7 @@
 #define CONN_IDLE_MS 5000  /* Silent for so long: ask whether the peer is alive. */
 #define CONN_DEAD_MS 15000 /* Silent for so long: it is not. */
 #define CONN_LINGER_MS 1000
+#define CONN_REKEY_MS 120000 /* A key seals for so long. */
 
 #define CONN_QUEUE_SOFT (1024 * 1024)     /* Stop producing. */
 #define CONN_QUEUE_HARD (4 * 1024 * 1024) /* Give the peer up. */
@@ -55,12 +56,18 @@ struct conn {
     bool shutting; /* uv_shutdown has been called. */
     uint16_t peer; /* Known from the start when we dial; else once open. */
     enum qn_plane_id plane;
-    uint64_t incarnation; /* Of the peer; set when open, as is software. */
+    uint64_t incarnation; /* Of the peer; set when open, as are version and software. */
+    uint32_t version;     /* Of the protocol. */
     char software[48];
-    uint64_t opened_ms, heard_ms, due_ms; /* Of the loop's clock. */
-    uint64_t rtt_ns;                      /* Last measured; 0: not yet. */
-    uint64_t n_sent, n_received;          /* Envelopes. */
-    char address[64];                     /* Of the other end, for people and for counting by address. */
+    uint64_t created_ms, opened_ms, heard_ms, due_ms, rekeyed_ms; /* Of the loop's clock. */
+    uint64_t n_heard;                                             /* Whole frames, when last looked at. */
+    bool looked; /* Once more at the socket, before silence is taken for death. */
+    struct slice slice;
+    uint64_t rtt_ns;             /* Last measured; 0: not yet. */
+    uint64_t n_sent, n_received; /* Envelopes. */
+    uint64_t n_rekeys;
+    char address[64]; /* Of the other end, for people. */
+    uint64_t origin;  /* The same for counting: an IPv4 address, or the network of an IPv6 one. */
     struct qn_session *session;
     struct outlet outlet;
     struct backlog backlog;
@@ -85,5 +92,8 @@ size_t conn_queued(const struct conn *conn);
 void conn_close(struct conn *conn, uint32_t reason, const char *detail);
 /* The same without a word to the peer. */
 void conn_drop(struct conn *conn);
+
+/* IPv4 in the lower 32 bits under 0xffff; the upper 64 bits of IPv6, of which a host has all the lower ones. */
+uint64_t conn_origin(const struct sockaddr *address);
 
 #endif

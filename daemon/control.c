@@ -4,7 +4,8 @@
  * answered here, and what the process knows about sessions is added to the node's list of peers.
  *
  * Failure modes: another daemon's socket at our path (the daemon does not start); a stale one (removed). Bytes that are
- * no request: an error response, and the client is closed. A client that goes away: QN_EVENT_CLIENT_GONE, and the node
+ * no request, or half a request for CONTROL_REQUEST_MS, or a client too many: an error response, and the client is
+ * closed. A client that goes away: QN_EVENT_CLIENT_GONE, and the node
  * cancels what it had asked for. A client that reads slowly is read slowly, and dropped above CONTROL_QUEUE_HARD; a
  * subscriber to events that reads slowly loses its subscription, and is told so. */
 #include "control.h"
@@ -28,6 +29,8 @@
 struct client {
     struct control *control;
     uv_pipe_t pipe;
+    uv_timer_t timer; /* Runs while a request has come in part. */
+    unsigned n_open;  /* Handles whose close callback has not run yet. */
     struct outlet outlet;
     struct backlog backlog;
     struct qn_buf input;
@@ -45,6 +48,7 @@ static void client_pump(struct client *client);
 
 static void handle_closed(uv_handle_t *handle) {
     struct client *client = handle->data;
+    if (--client->n_open > 0) return;
     outlet_release(&client->outlet);
     qn_buf_release(&client->input);
     free(client);
@@ -70,6 +74,7 @@ static void client_close(struct client *client) {
         control->clients = client->next;
     if (client->next != NULL) client->next->previous = client->previous;
     control->n_clients--;
+    uv_close((uv_handle_t *)&client->timer, handle_closed);
     uv_close((uv_handle_t *)&client->pipe, handle_closed);
     daemon_event(control->daemon, &(struct qn_event){.type = QN_EVENT_CLIENT_GONE, .client = client->id});
 }
@@ -214,15 +219,24 @@ static bool lists_peers(const Qnet__V1__ControlRequest *request) {
             request->list->kind == QNET__V1__LIST_KIND__LIST_KIND_NODES);
 }
 
+/* The last word to a client: why it is closed. */
+static void refuse(struct client *client, int err, const char *detail) {
+    send_error(client, 0, err, detail);
+    if (!client->closing) outlet_flush(&client->outlet);
+    client_close(client);
+}
+
+static void on_half_a_request(uv_timer_t *timer) {
+    refuse(timer->data, -QN_ETIMEOUT, "half a request came, and no more");
+}
+
 static void on_frame(struct client *client, const uint8_t *bytes, size_t len) {
     struct control *control = client->control;
     control->n_requests++;
     Qnet__V1__ControlRequest *request =
         qn_wire_unpack(&qnet__v1__control_request__descriptor, &control->arena, bytes, len);
     if (request == NULL) {
-        send_error(client, 0, -QN_EPARSE, "not a ControlRequest");
-        outlet_flush(&client->outlet);
-        client_close(client);
+        refuse(client, -QN_EPARSE, "not a ControlRequest");
         return;
     }
     uint64_t id = request->id;
@@ -259,9 +273,7 @@ static bool next_frame(struct client *client, const uint8_t **ret_bytes, size_t 
     if (left < 4) return false;
     size_t len = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
     if (len > CONTROL_FRAME_MAX) {
-        send_error(client, 0, -QN_ELIMIT, "a request is at most 1 MiB");
-        outlet_flush(&client->outlet);
-        client_close(client);
+        refuse(client, -QN_ELIMIT, "a request is at most 1 MiB");
         return false;
     }
     if (left < 4 + len) return false;
@@ -278,7 +290,12 @@ static void client_pump(struct client *client) {
     while (!client->closing && !is_stopped(client) && !client->backlog.waiting) {
         if (!next_frame(client, &bytes, &len)) {
             if (client->closing) return;
+            if (client->input.len == client->taken)
+                uv_timer_stop(&client->timer);
+            else if (client->taken > 0 || !uv_is_active((uv_handle_t *)&client->timer))
+                uv_timer_start(&client->timer, on_half_a_request, CONTROL_REQUEST_MS, 0);
             qn_buf_consume(&client->input, client->taken);
+            if (client->input.len == 0 && client->input.cap > TURN_READ_BYTES) qn_buf_release(&client->input);
             client->taken = 0;
             uv_read_start((uv_stream_t *)&client->pipe, on_alloc, on_read);
             return;
@@ -286,7 +303,9 @@ static void client_pump(struct client *client) {
         on_frame(client, bytes, len);
         if (!client->closing && uv_hrtime() > until_ns) backlog_add(client->outlet.turn, &client->backlog);
     }
-    if (!client->closing) uv_read_stop((uv_stream_t *)&client->pipe);
+    if (client->closing) return;
+    uv_timer_stop(&client->timer); /* We keep it waiting, not it us. */
+    uv_read_stop((uv_stream_t *)&client->pipe);
 }
 
 static void resume(struct backlog *backlog) {
@@ -316,6 +335,7 @@ static void enrich_peer(const struct daemon *daemon, Qnet__V1__PeerInfo *info) {
         info->queued_bytes += conn_queued(lane->conn);
         if (info->rtt_ns == 0) info->rtt_ns = lane->conn->rtt_ns; /* The classical one, if there is one. */
         info->software = lane->conn->software;
+        info->protocol = lane->conn->version;
     }
 }
 
@@ -358,30 +378,42 @@ static void on_written(struct outlet *outlet, int status) {
     }
 }
 
-static void on_connection(uv_stream_t *stream, int status) {
-    struct control *control = stream->data;
-    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
+static void take_connection(struct control *control) {
+    uv_loop_t *loop = control->pipe.loop;
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL) daemon_fatal(control->daemon, "out of memory");
-    uv_pipe_init(stream->loop, &client->pipe, 0);
-    client->pipe.data = client;
+    uv_pipe_init(loop, &client->pipe, 0);
+    uv_timer_init(loop, &client->timer);
+    client->n_open = 2;
+    client->pipe.data = client->timer.data = client;
     client->control = control;
     client->id = ++control->next_id;
     client->backlog.resume = resume;
     outlet_init(&client->outlet, &control->daemon->turn, (uv_stream_t *)&client->pipe, NULL);
     client->outlet.on_written = on_written;
-    if (uv_accept(stream, (uv_stream_t *)&client->pipe) < 0 || control->n_clients >= CONTROL_CLIENTS_MAX ||
-        qn_map_put(&control->by_id, client->id, client) < 0) {
-        control->n_refused++;
-        client->closing = true;
-        uv_close((uv_handle_t *)&client->pipe, handle_closed);
-        return;
-    }
+    if (qn_map_put(&control->by_id, client->id, client) < 0) daemon_fatal(control->daemon, "out of memory");
     client->next = control->clients;
     if (client->next != NULL) client->next->previous = client;
     control->clients = client;
     control->n_clients++;
-    client_pump(client);
+    if (uv_accept((uv_stream_t *)&control->pipe, (uv_stream_t *)&client->pipe) < 0) {
+        client_close(client);
+    } else if (control->n_clients > control->daemon->descriptors.control) {
+        control->n_refused++;
+        refuse(client, -QN_ELIMIT, "as many clients as there may be are connected already");
+    } else {
+        client_pump(client);
+    }
+}
+
+static void on_connection(uv_stream_t *stream, int status) {
+    struct control *control = stream->data;
+    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
+    if (gate_is_open(&control->gate, &control->daemon->turn)) take_connection(control);
+}
+
+static void on_next_turn(struct backlog *backlog) {
+    take_connection((struct control *)((char *)backlog - offsetof(struct control, gate.backlog)));
 }
 
 /* Makes way for our socket: removes one nobody listens on. */
@@ -408,6 +440,7 @@ int control_init(struct daemon *daemon) {
     struct control *control = &daemon->control;
     const char *path = daemon->config->control_path;
     control->daemon = daemon;
+    control->gate.backlog.resume = on_next_turn;
     int rc = qn_arena_init(&control->arena, QN_ARENA_SIZE);
     if (rc < 0) return rc;
     if (*path == '\0') {
@@ -432,6 +465,7 @@ int control_init(struct daemon *daemon) {
 
 void control_close(struct daemon *daemon) {
     struct control *control = &daemon->control;
+    backlog_remove(&daemon->turn, &control->gate.backlog);
     if (control->open) uv_close((uv_handle_t *)&control->pipe, NULL); /* Removes the file, too. */
     control->open = false;
     while (control->clients != NULL) {

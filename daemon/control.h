@@ -9,6 +9,7 @@
 
 #include "base/map.h"
 #include "events.h"
+#include "turn.h"
 #include "wire/arena.h"
 
 /* The control API: a Unix socket only its owner can open (mode 0600). A message is its length (u32, big endian) and a
@@ -19,6 +20,7 @@ struct client;
 
 #define CONTROL_FRAME_MAX (1024 * 1024)
 #define CONTROL_CLIENTS_MAX 128
+#define CONTROL_REQUEST_MS 10000             /* From its first byte to its last. */
 #define CONTROL_QUEUE_SOFT (1024 * 1024)     /* A client that reads no faster is read no faster. */
 #define CONTROL_QUEUE_HARD (4 * 1024 * 1024) /* It is dropped. */
 
@@ -29,6 +31,7 @@ struct control {
     bool held;              /* A peer's queue is long: no new requests until it is shorter. */
     struct client *clients; /* Newest first. */
     struct qn_map by_id;
+    struct gate gate;
     uint64_t next_id;
     size_t n_clients, n_subscribers;
     struct events events;

@@ -173,6 +173,7 @@ static void close_all(struct daemon *daemon) {
     if (daemon->state == DAEMON_CLOSING) return;
     daemon->state = DAEMON_CLOSING;
     listeners_close(daemon);
+    descriptors_close(daemon);
     ops_close(daemon);
     control_close(daemon);
     peers_stop(daemon);
@@ -298,6 +299,7 @@ static int open_all(struct daemon *daemon) {
         return rc;
     }
     rc = peers_init(daemon);
+    descriptors_init(daemon);
     int rc_listeners = listeners_init(daemon), rc_control = control_init(daemon), rc_ops = ops_init(daemon);
     if (rc == 0) rc = rc_listeners;
     if (rc == 0) rc = rc_control;

@@ -6,9 +6,11 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/rate.h"
 #include "clock.h"
 #include "config.h"
 #include "control.h"
+#include "descriptors.h"
 #include "jobs.h"
 #include "listener.h"
 #include "log.h"
@@ -50,7 +52,9 @@ struct daemon {
     uv_signal_t signals[3];
     uv_timer_t stop_timer, watchdog;
     struct peers peers;
+    struct descriptors descriptors;
     struct listener listeners[2];
+    struct qn_rate arrivals; /* Of connections on both ports, by origin. */
     struct control control;
     struct jobs jobs;
     struct store store;

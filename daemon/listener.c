@@ -3,9 +3,12 @@
  * a neighbour that dials us, and the neighbour's lane takes the conn.
  *
  * Failure modes: an address in use or not ours (the daemon does not start, and the log says which). Strangers, scanners
- * and half-open connections cost a place among LISTENER_PENDING_MAX for CONN_HANDSHAKE_MS at most, one address no more
- * than LISTENER_PENDING_ADDRESS_MAX of them; above that connections are accepted and dropped at once, which leaves the
- * kernel's queue free for those we want. They learn nothing: the reasons are counted, not told. */
+ * and half-open connections. An address that comes too often is dropped at once, which leaves the kernel's queue free
+ * for those we want. The others get a place among LISTENER_PENDING_MAX for CONN_HANDSHAKE_MS at most, one address no
+ * more than LISTENER_PENDING_ADDRESS_MAX of them. When all are taken, the oldest that has not even shown a preface
+ * gives way: a neighbour shows its own with the first bytes, so who merely holds places cannot keep it out. A flood
+ * gets TURN_ACCEPTS connections a turn; in between, sessions go on. Strangers learn nothing: reasons are counted and
+ * logged (all of them under one subject, so that many addresses make no more lines than one), not told. */
 #include "listener.h"
 
 #include <assert.h>
@@ -21,8 +24,13 @@
 #include "qnet/v1/session.pb-c.h"
 
 #define BACKLOG 256
+#define PATIENCE_MS 1000 /* A caller that has shown its preface keeps its place for so long, come who may. */
+
+static const char *const plane_names[] = {"classical", "quantum"};
 
 _Static_assert(sizeof((struct listener *)0)->n_failures / sizeof(uint64_t) == FAIL_N, "one count a reason");
+
+const char *const refusal_names[REFUSED_N] = {[REFUSED_RATE] = "rate", [REFUSED_FULL] = "full"};
 
 static void unlink_pending(struct listener *listener, struct conn *conn) {
     if (conn->previous != NULL) {
@@ -53,8 +61,8 @@ static void on_closed(struct conn *conn, const struct conn_end *end) {
     struct listener *listener = conn->owner;
     unlink_pending(listener, conn);
     listener->n_failures[lane_failure_of(end->error)]++;
-    log_write(&listener->daemon->log, LOG_DEBUG, "handshake_failed", conn->address, "%s: %s", qn_err_what(end->error),
-              end->detail);
+    log_write(&listener->daemon->log, LOG_INFO, "handshake_failed", NULL, "%s on the %s port: %s%s%s", conn->address,
+              plane_names[listener->plane], qn_err_what(end->error), *end->detail != '\0' ? ": " : "", end->detail);
 }
 
 static const struct conn_ops pending_ops = {on_open, on_envelope, on_closed};
@@ -65,14 +73,6 @@ static int find_peer(void *context, const uint8_t public_key[32]) {
     return peer != NULL ? peer->node : -1;
 }
 
-static unsigned count_address(const struct daemon *daemon, const struct conn *conn) {
-    unsigned n = 0;
-    for (int plane = 0; plane < 2; plane++)
-        for (const struct conn *other = daemon->listeners[plane].pending; other != NULL; other = other->next)
-            if (strcmp(other->address, conn->address) == 0) n++;
-    return n;
-}
-
 static void link_pending(struct listener *listener, struct conn *conn) {
     conn->next = listener->pending;
     if (conn->next != NULL) conn->next->previous = conn;
@@ -80,20 +80,62 @@ static void link_pending(struct listener *listener, struct conn *conn) {
     listener->n_pending++;
 }
 
-static void on_connection(uv_stream_t *stream, int status) {
-    struct listener *listener = stream->data;
-    struct daemon *daemon = listener->daemon;
-    if (status < 0) { /* Out of descriptors, most likely: libuv tries again with the next connection. */
-        log_write(&daemon->log, LOG_WARNING, "accept_failed", NULL, "%s", uv_strerror(status));
-        return;
+/* Who loses its place so that `newcomer` has one: the oldest that has not shown a preface, else the oldest that has
+ * been at it for long, else the newcomer. With `origin`, only those of the newcomer's count. */
+static struct conn *find_victim(struct daemon *daemon, struct conn *newcomer, bool of_origin) {
+    struct conn *victim = newcomer;
+    bool has_called = true;
+    uint64_t now_ms = uv_now(&daemon->loop), oldest_ms = now_ms >= PATIENCE_MS ? now_ms - PATIENCE_MS : 0;
+    for (int plane = 0; plane < 2; plane++) {
+        for (struct conn *other = daemon->listeners[plane].pending; other != NULL; other = other->next) {
+            if (other == newcomer || (of_origin && other->origin != newcomer->origin)) continue;
+            bool is_called = qn_session_is_called(other->session);
+            if (is_called > has_called) continue;
+            if (is_called == has_called && other->created_ms > oldest_ms) continue;
+            victim = other;
+            has_called = is_called;
+            oldest_ms = other->created_ms;
+        }
     }
+    return victim;
+}
+
+static unsigned count_origin(const struct daemon *daemon, uint64_t origin) {
+    unsigned n = 0;
+    for (int plane = 0; plane < 2; plane++)
+        for (const struct conn *other = daemon->listeners[plane].pending; other != NULL; other = other->next)
+            n += other->origin == origin;
+    return n;
+}
+
+static void refuse(struct conn *conn, enum refusal refusal, const char *why) {
+    struct listener *listener = conn->owner;
+    listener->n_refused[refusal]++;
+    log_write(&listener->daemon->log, LOG_WARNING, "connection_refused", NULL, "%s on the %s port: %s", conn->address,
+              plane_names[listener->plane], why);
+    unlink_pending(listener, conn);
+    conn_drop(conn);
+}
+
+static void make_room(struct daemon *daemon, struct conn *newcomer) {
+    unsigned n_pending = daemon->listeners[0].n_pending + daemon->listeners[1].n_pending;
+    if (!qn_rate_take(&daemon->arrivals, newcomer->origin, clock_monotonic_ns()))
+        refuse(newcomer, REFUSED_RATE, "this address connects too often");
+    else if (count_origin(daemon, newcomer->origin) > LISTENER_PENDING_ADDRESS_MAX)
+        refuse(find_victim(daemon, newcomer, true), REFUSED_FULL, "too many handshakes of this address");
+    else if (n_pending > daemon->descriptors.handshakes)
+        refuse(find_victim(daemon, newcomer, false), REFUSED_FULL, "too many handshakes under way");
+}
+
+static void take_connection(struct listener *listener) {
+    struct daemon *daemon = listener->daemon;
     struct qn_session_config config;
     peers_session_config(daemon, &config);
     config.plane = listener->plane;
     config.find_peer = find_peer;
     config.context = daemon;
     struct conn *conn;
-    int rc = conn_accept(&daemon->turn, stream, &config, &pending_ops, listener, &conn);
+    int rc = conn_accept(&daemon->turn, (uv_stream_t *)&listener->tcp, &config, &pending_ops, listener, &conn);
     sodium_memzero(&config, sizeof config);
     if (rc == -QN_ENOMEM) daemon_fatal(daemon, "out of memory"); /* Not accepted, it would block the queue for good. */
     if (rc < 0) {
@@ -102,13 +144,20 @@ static void on_connection(uv_stream_t *stream, int status) {
     }
     listener->n_accepted++;
     link_pending(listener, conn);
-    unsigned n_pending = daemon->listeners[0].n_pending + daemon->listeners[1].n_pending;
-    if (n_pending <= LISTENER_PENDING_MAX && count_address(daemon, conn) <= LISTENER_PENDING_ADDRESS_MAX) return;
-    listener->n_refused++;
-    unlink_pending(listener, conn);
-    conn_drop(conn);
-    log_write(&daemon->log, LOG_WARNING, "handshakes_full", conn->address,
-              "too many handshakes under way: connection dropped");
+    make_room(daemon, conn);
+}
+
+static void on_connection(uv_stream_t *stream, int status) {
+    struct listener *listener = stream->data;
+    if (status < 0) {
+        log_write(&listener->daemon->log, LOG_WARNING, "accept_failed", NULL, "%s", uv_strerror(status));
+        return;
+    }
+    if (gate_is_open(&listener->gate, &listener->daemon->turn)) take_connection(listener);
+}
+
+static void on_next_turn(struct backlog *backlog) {
+    take_connection((struct listener *)((char *)backlog - offsetof(struct listener, gate.backlog)));
 }
 
 /* Containers often have no IPv6 at all. */
@@ -148,9 +197,18 @@ static int listen_on(struct listener *listener, const char *host, uint16_t port)
     if (rc == 0) rc = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
     if (rc < 0)
         log_write(&daemon->log, LOG_ERROR, "listen_failed", NULL, "cannot listen on %s port %u for the %s plane: %s",
-                  *host != '\0' ? host : "every address", port,
-                  listener->plane == QN_CLASSICAL ? "classical" : "quantum", uv_strerror(rc));
+                  *host != '\0' ? host : "every address", port, plane_names[listener->plane], uv_strerror(rc));
     return rc < 0 ? -QN_ESYSTEM : 0;
+}
+
+static void init_arrivals(struct daemon *daemon) {
+    double rate = daemon->config->options.connection_rate;
+    unsigned burst = LISTENER_BURST;
+    uint8_t key[16];
+    for (size_t i = 0; i < daemon->peers.len; i++)
+        if (daemon->peers.list[i].dials_us) burst += LISTENER_BURST_PEER;
+    randombytes_buf(key, sizeof key);
+    qn_rate_init(&daemon->arrivals, rate, burst, key);
 }
 
 int listeners_init(struct daemon *daemon) {
@@ -158,10 +216,12 @@ int listeners_init(struct daemon *daemon) {
     const struct qn_address *addresses[2] = {&self->classical, &self->quantum};
     const char *bind_host = daemon->config->options.bind_host;
     int rc = 0;
+    init_arrivals(daemon);
     for (int plane = 0; plane < 2; plane++) {
         struct listener *listener = &daemon->listeners[plane];
         listener->daemon = daemon;
         listener->plane = (enum qn_plane_id)plane;
+        listener->gate.backlog.resume = on_next_turn;
         if (daemon->peers.len == 0) continue; /* A node on its own. */
         if (listen_on(listener, bind_host != NULL ? bind_host : addresses[plane]->host, addresses[plane]->port) < 0)
             rc = -QN_ESYSTEM;
@@ -172,6 +232,7 @@ int listeners_init(struct daemon *daemon) {
 void listeners_close(struct daemon *daemon) {
     for (int plane = 0; plane < 2; plane++) {
         struct listener *listener = &daemon->listeners[plane];
+        backlog_remove(&daemon->turn, &listener->gate.backlog);
         if (listener->open) uv_close((uv_handle_t *)&listener->tcp, NULL);
         listener->open = false;
         while (listener->pending != NULL) {

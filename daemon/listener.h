@@ -11,6 +11,15 @@ struct daemon;
 #define LISTENER_PENDING_MAX 64         /* Handshakes under way, both planes together. */
 #define LISTENER_PENDING_ADDRESS_MAX 16 /* Of one address. */
 
+/* Connections of one address in a second, and at once. The other nodes of a testbed may all share one address, so each
+ * neighbour that dials us adds LISTENER_BURST_PEER to the burst: they may all come at the same time. */
+#define LISTENER_RATE 20
+#define LISTENER_BURST 5
+#define LISTENER_BURST_PEER 2
+
+enum refusal { REFUSED_RATE, REFUSED_FULL, REFUSED_N }; /* Names in refusal_names. */
+extern const char *const refusal_names[REFUSED_N];
+
 /* Accepts the sessions other nodes dial, on one port a plane. */
 struct listener {
     struct daemon *daemon;
@@ -19,11 +28,12 @@ struct listener {
     bool open;
     struct conn *pending; /* Accepted, handshake not finished. */
     unsigned n_pending;
-    uint64_t n_accepted, n_refused; /* Refused: over a limit. */
-    uint64_t n_failures[8];         /* Handshakes with strangers that failed; enum lane_failure. */
+    struct gate gate;
+    uint64_t n_accepted, n_refused[REFUSED_N];
+    uint64_t n_failures[8]; /* Handshakes with strangers that failed; enum lane_failure. */
 };
 
-/* Both ports, or an error in the log and -QN_ESYSTEM. */
+/* After descriptors_init. Both ports, or an error in the log and -QN_ESYSTEM. */
 int listeners_init(struct daemon *daemon);
 void listeners_close(struct daemon *daemon); /* Accepts no more, and drops what is pending. */
 

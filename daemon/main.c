@@ -40,6 +40,7 @@ static const char help[] =
     "  -c, --control SOCKET   control socket (default: control.sock in the state directory, else\n"
     "                         $RUNTIME_DIRECTORY/NAME.sock, else $XDG_RUNTIME_DIR/qnetd-NAME.sock)\n"
     "  -b, --bind HOST        listen on this address instead of the topology's (0.0.0.0 in a container)\n"
+    "      --connection-rate N    connections an address may make in a second, 0 for any number (20)\n"
     "      --log-format F     auto, human or json (auto: human on a terminal)\n"
     "      --log-level L      debug, info, warning or error (info)\n"
     "      --check FILE       check the file and exit\n"
@@ -94,7 +95,7 @@ static int usage_error(const char *what, const char *argument) {
     return STATUS_USAGE;
 }
 
-enum { OPTION_CHECK = 256, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL };
+enum { OPTION_CHECK = 256, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL, OPTION_CONNECTION_RATE };
 
 static const struct option long_options[] = {
     {"topology", required_argument, NULL, 't'},
@@ -108,8 +109,17 @@ static const struct option long_options[] = {
     {"check", required_argument, NULL, OPTION_CHECK},
     {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"connection-rate", required_argument, NULL, OPTION_CONNECTION_RATE},
     {NULL, 0, NULL, 0},
 };
+
+static bool parse_rate(const char *text, double *ret_rate) {
+    char *end;
+    double rate = strtod(text, &end);
+    if (end == text || *end != '\0' || !(rate >= 0 && rate <= 1e6)) return false;
+    *ret_rate = rate;
+    return true;
+}
 
 /* -1: run the node with `options`; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *options) {
@@ -146,6 +156,10 @@ static int parse_options(int argc, char **argv, struct options *options) {
             if (value < 0) return usage_error("--log-level is debug, info, warning or error, not ", optarg);
             options->log_level = (enum log_level)value;
             break;
+        case OPTION_CONNECTION_RATE:
+            if (!parse_rate(optarg, &options->connection_rate))
+                return usage_error("--connection-rate is a number from 0 to 1000000, not ", optarg);
+            break;
         case 'V':
             puts(DAEMON_SOFTWARE " (" QN_BUILD ")");
             return 0;
@@ -171,7 +185,7 @@ static void protect_process(void) {
 }
 
 int main(int argc, char **argv) {
-    struct options options = {.log_level = LOG_INFO};
+    struct options options = {.log_level = LOG_INFO, .connection_rate = LISTENER_RATE};
     struct config config;
     if (sodium_init() < 0) {
         fputs("qnetd: no source of random numbers\n", stderr);

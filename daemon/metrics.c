@@ -69,6 +69,9 @@ static int write_process(const struct daemon *daemon, struct qn_buf *out) {
         rc = single(out, "qnetd_jobs_running", "gauge", "Computations on the thread pool.",
                     (double)daemon->jobs.n_running);
     if (rc == 0)
+        rc = single(out, "qnetd_descriptors_exhausted", "gauge", "1 while no file descriptor is left.",
+                    daemon->descriptors.none_left);
+    if (rc == 0)
         rc = single(out, "qnetd_log_lost_total", "counter", "Log lines nobody read in time.", (double)daemon->log.lost);
     return rc;
 }
@@ -105,6 +108,10 @@ static double lane_dropped(const struct lane *lane) { return (double)lane->n_dro
 static double lane_sent(const struct lane *lane) {
     return (double)(lane->sent_before + (lane->conn != NULL ? lane->conn->n_sent : 0));
 }
+static double lane_rekeys(const struct lane *lane) {
+    return (double)(lane->rekeys_before + (lane->conn != NULL ? lane->conn->n_rekeys : 0));
+}
+static double lane_version(const struct lane *lane) { return lane->conn != NULL ? lane->conn->version : 0; }
 static double lane_received(const struct lane *lane) {
     return (double)(lane->received_before + (lane->conn != NULL ? lane->conn->n_received : 0));
 }
@@ -116,6 +123,8 @@ static const struct lane_metric lane_metrics[] = {
     {"qnetd_queue_bytes", "gauge", "Bytes waiting to be sent.", lane_queue},
     {"qnetd_envelopes_sent_total", "counter", "Envelopes sent.", lane_sent},
     {"qnetd_envelopes_received_total", "counter", "Envelopes received.", lane_received},
+    {"qnetd_rekeys_total", "counter", "Keys renewed by the clock.", lane_rekeys},
+    {"qnetd_protocol_version", "gauge", "Version of the protocol agreed on; 0: no session.", lane_version},
     {"qnetd_envelopes_unsent_total", "counter", "Envelopes for a session that was down.", lane_dropped},
 };
 
@@ -145,10 +154,12 @@ static int write_failures(const struct daemon *daemon, struct qn_buf *out) {
     }
     if (rc == 0)
         rc = head(out, "qnetd_connections_refused_total", "counter",
-                  "Connections over the limit of pending handshakes.");
-    for (int plane = 0; rc == 0 && plane < 2; plane++)
-        rc = qn_buf_printf(out, "qnetd_connections_refused_total{plane=\"%s\"} %llu\n", plane_names[plane],
-                           (unsigned long long)daemon->listeners[plane].n_refused);
+                  "Connections dropped for a limit: an address came too often, or all places were taken.");
+    for (int plane = 0; plane < 2; plane++)
+        for (int refusal = 0; rc == 0 && refusal < REFUSED_N; refusal++)
+            rc = qn_buf_printf(out, "qnetd_connections_refused_total{plane=\"%s\",reason=\"%s\"} %llu\n",
+                               plane_names[plane], refusal_names[refusal],
+                               (unsigned long long)daemon->listeners[plane].n_refused[refusal]);
     return rc;
 }
 

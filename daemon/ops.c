@@ -3,8 +3,9 @@
  * hangs up.
  *
  * Failure modes: a request that is not ours to serve gets its 4xx or 5xx and the connection is closed; one that does
- * not arrive within OPS_IDLE_MS loses its connection; connections above OPS_CLIENTS_MAX are dropped. A probe can read
- * nothing secret and change nothing. */
+ * not arrive within OPS_IDLE_MS loses its connection, and so does a client that does not take its response in that
+ * time; when there are OPS_CLIENTS_MAX of them, the oldest makes way, so that whoever keeps connections open keeps no
+ * probe out. A probe can read nothing secret and change nothing. */
 #include "ops.h"
 
 #include <stdlib.h>
@@ -133,15 +134,20 @@ static void on_read(uv_stream_t *stream, ssize_t n_read, const uv_buf_t *buf) {
     }
 }
 
-static void on_connection(uv_stream_t *stream, int status) {
-    struct ops *ops = stream->data;
-    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
+static void close_oldest(struct ops *ops) {
+    struct ops_client *oldest = ops->clients;
+    while (oldest->next != NULL) oldest = oldest->next;
+    ops->n_refused++;
+    client_close(oldest);
+}
+
+static void take_connection(struct ops *ops) {
     struct ops_client *client = calloc(1, sizeof *client);
     if (client == NULL) daemon_fatal(ops->daemon, "out of memory");
     client->ops = ops;
     client->n_open = 2;
-    uv_tcp_init(stream->loop, &client->tcp);
-    uv_timer_init(stream->loop, &client->timer);
+    uv_tcp_init(ops->tcp.loop, &client->tcp);
+    uv_timer_init(ops->tcp.loop, &client->timer);
     client->tcp.data = client->timer.data = client;
     outlet_init(&client->outlet, &ops->daemon->turn, (uv_stream_t *)&client->tcp, NULL);
     client->outlet.on_written = on_written;
@@ -149,13 +155,23 @@ static void on_connection(uv_stream_t *stream, int status) {
     if (client->next != NULL) client->next->previous = client;
     ops->clients = client;
     ops->n_clients++;
-    if (uv_accept(stream, (uv_stream_t *)&client->tcp) < 0 || ops->n_clients > OPS_CLIENTS_MAX) {
-        ops->n_refused++;
+    if (uv_accept((uv_stream_t *)&ops->tcp, (uv_stream_t *)&client->tcp) < 0) {
         client_close(client);
         return;
     }
+    if (ops->n_clients > ops->daemon->descriptors.operations) close_oldest(ops);
     uv_timer_start(&client->timer, on_timer, OPS_IDLE_MS, 0);
     uv_read_start((uv_stream_t *)&client->tcp, on_alloc, on_read);
+}
+
+static void on_connection(uv_stream_t *stream, int status) {
+    struct ops *ops = stream->data;
+    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
+    if (gate_is_open(&ops->gate, &ops->daemon->turn)) take_connection(ops);
+}
+
+static void on_next_turn(struct backlog *backlog) {
+    take_connection((struct ops *)((char *)backlog - offsetof(struct ops, gate.backlog)));
 }
 
 int ops_init(struct daemon *daemon) {
@@ -163,6 +179,7 @@ int ops_init(struct daemon *daemon) {
     const struct qn_address *at = &daemon->config->topology.nodes[daemon->config->self].operations;
     const char *host = daemon->config->options.bind_host != NULL ? daemon->config->options.bind_host : at->host;
     ops->daemon = daemon;
+    ops->gate.backlog.resume = on_next_turn;
     if (at->port == 0) return 0;
     struct sockaddr_storage address = {0};
     int rc = listener_resolve(&daemon->loop, host, at->port, &address);
@@ -181,6 +198,7 @@ int ops_init(struct daemon *daemon) {
 
 void ops_close(struct daemon *daemon) {
     struct ops *ops = &daemon->ops;
+    backlog_remove(&daemon->turn, &ops->gate.backlog);
     if (ops->open) uv_close((uv_handle_t *)&ops->tcp, NULL);
     ops->open = false;
     while (ops->clients != NULL) client_close(ops->clients);

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "turn.h"
 
 struct daemon;
 struct ops_client;
@@ -19,9 +20,10 @@ struct ops {
     struct daemon *daemon;
     uv_tcp_t tcp;
     bool open;
-    struct ops_client *clients;
+    struct ops_client *clients; /* Newest first. */
     unsigned n_clients;
-    uint64_t n_requests, n_refused;
+    struct gate gate;
+    uint64_t n_requests, n_refused; /* n_refused: clients that made way for newer ones. */
 };
 
 int ops_init(struct daemon *daemon); /* No port in the topology: nothing to do. -QN_ESYSTEM and a line in the log. */

@@ -232,6 +232,7 @@ static void lane_detach(struct lane *lane, int error) {
     lane->conn = NULL;
     lane->sent_before += conn->n_sent;
     lane->received_before += conn->n_received;
+    lane->rekeys_before += conn->n_rekeys;
     lane->attempts = uv_now(&lane->peer->daemon->loop) - conn->opened_ms >= LASTED_MS ? 0 : lane->attempts + 1;
     struct qn_event event = {
         .type = QN_EVENT_SESSION_DOWN, .plane = lane->plane, .peer = lane->peer->node, .error = error};
@@ -286,8 +287,8 @@ void lane_take(struct lane *lane, struct conn *conn) {
     conn->ops = &live_ops;
     conn->owner = lane;
     uv_timer_stop(&lane->retry);
-    log_write(&peer->daemon->log, LOG_INFO, "session_up", peer->name, "%s session with %s (%s)",
-              plane_names[lane->plane], conn->address, conn->software);
+    log_write(&peer->daemon->log, LOG_INFO, "session_up", peer->name, "%s session with %s (%s, protocol %u)",
+              plane_names[lane->plane], conn->address, conn->software, conn->version);
     struct qn_event event = {
         .type = QN_EVENT_SESSION_UP, .plane = lane->plane, .peer = peer->node, .incarnation = peer->incarnation};
     daemon_event(peer->daemon, &event);

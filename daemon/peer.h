@@ -42,7 +42,7 @@ struct lane {
     uint64_t n_sessions; /* Ever live. */
     uint64_t n_dropped;  /* Envelopes the node sent while the lane was down. */
     uint64_t n_failures[FAIL_N];
-    uint64_t sent_before, received_before; /* Envelopes over earlier sessions. */
+    uint64_t sent_before, received_before, rekeys_before; /* Over earlier sessions. */
 };
 
 struct peer {

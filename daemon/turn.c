@@ -100,6 +100,21 @@ void outlet_release(struct outlet *outlet) {
     qn_buf_release(&outlet->busy);
 }
 
+static void begin_slice(struct slice *slice, uint64_t turn) {
+    if (slice->turn != turn) *slice = (struct slice){.turn = turn};
+    slice->since_ns = uv_hrtime();
+}
+
+void slice_begin(struct slice *slice, const struct turn *turn) { begin_slice(slice, turn->n); }
+
+void slice_begin_next(struct slice *slice, const struct turn *turn) { begin_slice(slice, turn->n + 1); }
+
+bool slice_is_used_up(const struct slice *slice) {
+    return slice->used_ns + (uv_hrtime() - slice->since_ns) > TURN_BUDGET_NS;
+}
+
+void slice_end(struct slice *slice) { slice->used_ns += uv_hrtime() - slice->since_ns; }
+
 static void update_idle(struct turn *turn);
 
 void backlog_add(struct turn *turn, struct backlog *backlog) {
@@ -132,6 +147,16 @@ void backlog_remove(struct turn *turn, struct backlog *backlog) {
     update_idle(turn);
 }
 
+bool gate_is_open(struct gate *gate, struct turn *turn) {
+    if (gate->turn != turn->n) {
+        gate->turn = turn->n;
+        gate->n = 0;
+    }
+    if (++gate->n <= TURN_ACCEPTS) return true;
+    backlog_add(turn, &gate->backlog);
+    return false;
+}
+
 /* One backlog a turn, so that the others' sockets are looked at in between. */
 static void on_idle(uv_idle_t *idle) {
     struct turn *turn = idle->data;
@@ -158,6 +183,7 @@ static void on_check(uv_check_t *check) { flush_all(check->data); }
 
 static void on_prepare(uv_prepare_t *prepare) {
     struct turn *turn = prepare->data;
+    turn->n++;
     if (turn->before_wait != NULL) turn->before_wait(turn->context);
     flush_all(turn);
     if (turn->before_sleep != NULL) turn->before_sleep(turn->context);
@@ -165,6 +191,7 @@ static void on_prepare(uv_prepare_t *prepare) {
 
 void turn_init(struct turn *turn, uv_loop_t *loop) {
     turn->loop = loop;
+    turn->n = 1;
     turn->dirty = NULL;
     turn->backlog = turn->backlog_last = NULL;
     uv_prepare_init(loop, &turn->prepare);

@@ -12,7 +12,8 @@
  * going on with input that was too much for one turn. */
 
 #define TURN_READ_BYTES 65536
-#define TURN_BUDGET_NS 400000 /* Time one connection may take before the others have theirs. */
+#define TURN_ACCEPTS 16       /* Connections accepted on one port in a turn. */
+#define TURN_BUDGET_NS 400000 /* Time one connection may take in a turn before the others have theirs. */
 
 /* Outgoing bytes of one stream. They collect in a buffer and are written at the end of the turn; at most one write is
  * under way, and its bytes stay put until it ends. */
@@ -36,8 +37,22 @@ struct backlog {
     void (*resume)(struct backlog *backlog);
 };
 
+/* What one connection has used up of its turn: libuv may call its read callback many times in one. */
+struct slice {
+    uint64_t turn; /* Which one `used_ns` counts in. */
+    uint64_t used_ns, since_ns;
+};
+
+/* Of a listening socket: how many connections it may still accept in this turn. */
+struct gate {
+    uint64_t turn;
+    unsigned n;
+    struct backlog backlog; /* Set its `resume`: it accepts one connection. */
+};
+
 struct turn {
     uv_loop_t *loop;
+    uint64_t n; /* Turns so far. */
     uv_prepare_t prepare;
     uv_check_t check;
     uv_idle_t idle; /* Active while something cannot wait for the next input. */
@@ -60,7 +75,14 @@ void outlet_cancel(struct outlet *outlet); /* The stream is being closed: no mor
 size_t outlet_queued(const struct outlet *outlet); /* Bytes not yet taken by the kernel. */
 void outlet_release(struct outlet *outlet);        /* Once the stream is closed. */
 
+void slice_begin(struct slice *slice, const struct turn *turn);      /* Work begins, */
+void slice_begin_next(struct slice *slice, const struct turn *turn); /* (from a backlog: of the turn to come) */
+bool slice_is_used_up(const struct slice *slice);                    /* goes on unless this is true, */
+void slice_end(struct slice *slice);                                 /* and ends. */
+
 void backlog_add(struct turn *turn, struct backlog *backlog);
+/* Call for each connection that waits. False if it has to wait until `resume`: libuv keeps it and accepts no other. */
+bool gate_is_open(struct gate *gate, struct turn *turn);
 void backlog_remove(struct turn *turn, struct backlog *backlog); /* No harm if it is not there. */
 
 #endif

@@ -41,6 +41,7 @@ struct strip {
     uint32_t odd_checks; /* A bit a check. */
     unsigned opened;     /* Passes opened; n_passes + 1 when the checks are, too. */
     unsigned pass;       /* What is asked: a pass, or n_passes + check. */
+    uint32_t rounds;     /* Sets of answers it has had. */
     bool opening, done;
     bool total, told_low; /* Source's parity of the strip; of a check up to the search's low. */
 };
@@ -292,6 +293,7 @@ static uint32_t question_count(const struct qn_cascade *c, const struct strip *s
 
 static int tell_strip(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
     int rc;
+    strip->rounds++;
     if (strip->opening)
         rc = open_pass(c, strip, answers, at);
     else if (strip->pass < c->plan.n_passes)
@@ -456,6 +458,14 @@ int qn_cascade_new(const struct qn_cascade_config *config, const struct qn_bits 
 bool qn_cascade_is_done(const struct qn_cascade *c) { return c->n_done == c->plan.strips; }
 uint64_t qn_cascade_disclosed(const struct qn_cascade *c) { return c->disclosed; }
 uint64_t qn_cascade_corrected(const struct qn_cascade *c) { return c->corrected; }
+uint32_t qn_cascade_strips(const struct qn_cascade *c) { return c->plan.strips; }
+
+uint32_t qn_cascade_rounds(const struct qn_cascade *c) {
+    uint32_t most = 0;
+    for (uint32_t s = 0; s < c->plan.strips; s++)
+        if (c->strips[s].rounds > most) most = c->strips[s].rounds;
+    return most;
+}
 
 int qn_cascade_key(const struct qn_cascade *c, struct qn_bits *ret_key) {
     struct qn_bits key = {0};

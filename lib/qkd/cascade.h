@@ -69,8 +69,10 @@ int qn_cascade_ask(struct qn_cascade *cascade, struct qn_buf *ranges, uint32_t *
 int qn_cascade_tell(struct qn_cascade *cascade, const uint8_t *parities, size_t len, uint32_t count);
 bool qn_cascade_is_done(const struct qn_cascade *cascade);
 
-uint64_t qn_cascade_disclosed(const struct qn_cascade *cascade);               /* Parities answered so far. */
-uint64_t qn_cascade_corrected(const struct qn_cascade *cascade);               /* Bits flipped so far. */
+uint64_t qn_cascade_disclosed(const struct qn_cascade *cascade); /* Parities answered so far. */
+uint64_t qn_cascade_corrected(const struct qn_cascade *cascade); /* Bits flipped so far. */
+uint32_t qn_cascade_strips(const struct qn_cascade *cascade);
+uint32_t qn_cascade_rounds(const struct qn_cascade *cascade); /* Sets of answers the strip that took most has had. */
 int qn_cascade_key(const struct qn_cascade *cascade, struct qn_bits *ret_key); /* A copy of the key as it stands. */
 
 int qn_cascade_source_new(const struct qn_cascade_config *config, const struct qn_bits *key,

@@ -44,6 +44,7 @@ struct qn_session {
     char network[64], software[64];
     char peer_software[64], detail[128]; /* As the peer or we said; printable. */
     enum state state;
+    uint32_t version; /* Agreed on; 0 until open. */
     uint8_t preface[PREFACE_LEN];
     struct qn_noise noise;
     struct qn_noise_cipher sending, receiving;
@@ -153,6 +154,18 @@ static int send_keep_alive(struct qn_session *session, uint64_t token, bool repl
 
 int qn_session_keep_alive(struct qn_session *session, uint64_t token) {
     return session->state == OPEN ? send_keep_alive(session, token, false) : -QN_ECLOSED;
+}
+
+int qn_session_rekey(struct qn_session *session) {
+    if (session->state != OPEN) return -QN_ECLOSED;
+    if (session->version < QN_PROTOCOL_REKEY) return 0;
+    Qnet__V1__Rekey rekey = QNET__V1__REKEY__INIT;
+    Qnet__V1__SessionControl control = QNET__V1__SESSION_CONTROL__INIT;
+    control.body_case = QNET__V1__SESSION_CONTROL__BODY_REKEY;
+    control.rekey = &rekey;
+    int rc = send_control(session, &control);
+    if (rc == 0) qn_noise_rekey(&session->sending);
+    return rc;
 }
 
 static int send_close(struct qn_session *session, uint32_t reason, const char *detail) {
@@ -304,6 +317,12 @@ struct qn_buf *qn_session_output(struct qn_session *session) {
 
 bool qn_session_is_open(const struct qn_session *session) { return session->state == OPEN; }
 
+bool qn_session_is_called(const struct qn_session *session) {
+    return session->state != AWAIT_PREFACE && session->state != CLOSED;
+}
+
+uint64_t qn_session_received(const struct qn_session *session) { return session->received_frames; }
+
 /* ---- Hello ---- */
 
 static int send_hello(struct qn_session *session) {
@@ -346,6 +365,7 @@ static void on_hello(struct qn_session *session, const uint8_t *payload, size_t 
         refuse(session, -QN_EAUTH, REASON(PROTOCOL), "the key belongs to another node");
     } else {
         copy_text(session->peer_software, sizeof session->peer_software, hello->software);
+        session->version = high;
         tell(session, (struct qn_session_event){.type = QN_SESSION_OPEN,
                                                 .peer = own->peer,
                                                 .incarnation = hello->incarnation,
@@ -405,6 +425,12 @@ static void on_control(struct qn_session *session, const uint8_t *bytes, size_t 
         } else if (send_keep_alive(session, control->keep_alive->token, true) < 0) {
             die(session, -QN_ENOMEM, 0, qn_err_what(-QN_ENOMEM));
         }
+        break;
+    case QNET__V1__SESSION_CONTROL__BODY_REKEY:
+        if (session->version >= QN_PROTOCOL_REKEY)
+            qn_noise_rekey(&session->receiving);
+        else
+            refuse_protocol(session, "a renewal of keys the agreed version does not have");
         break;
     default:
         break; /* Of a later version: ignored. */

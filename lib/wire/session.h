@@ -20,7 +20,10 @@
 #define QN_FRAME_PAYLOAD_MAX (QN_FRAME_MAX - 16 - 1) /* Envelopes with their lengths, in one frame. */
 #define QN_ENVELOPE_MAX (QN_FRAME_PAYLOAD_MAX - 2)
 #define QN_PROTOCOL_MIN 1
-#define QN_PROTOCOL_MAX 1
+#ifndef QN_PROTOCOL_MAX /* The tests also build a daemon of the version before. */
+#define QN_PROTOCOL_MAX 2
+#endif
+#define QN_PROTOCOL_REKEY 2 /* First version with Rekey. */
 
 enum qn_plane_id { QN_CLASSICAL = 0, QN_QUANTUM = 1 };
 
@@ -42,7 +45,7 @@ struct qn_session_config {
     const char *software;
     uint8_t random_key[32]; /* For ephemeral keys: 32 fresh secret bytes. */
     uint32_t protocol_min, protocol_max;
-    uint64_t rekey_frames; /* 0: 65536. */
+    uint64_t rekey_frames; /* 0: 65536. Both ends must have the same. */
 };
 
 enum qn_session_event_type {
@@ -78,10 +81,16 @@ struct qn_session_event qn_session_next(struct qn_session *session);
 struct qn_buf *qn_session_output(struct qn_session *session);
 
 bool qn_session_is_open(const struct qn_session *session);
+/* True once the caller has shown that it knows this node's key and network: no scanner. True for an initiator. */
+bool qn_session_is_called(const struct qn_session *session);
+uint64_t qn_session_received(const struct qn_session *session); /* Whole frames that opened, ever. */
 /* Adds an envelope to the frame being filled (a full frame is sealed at once). -QN_ELIMIT if too long, -QN_ECLOSED. */
 int qn_session_send(struct qn_session *session, const void *envelope, size_t len);
 int qn_session_flush(struct qn_session *session); /* Seals the frame being filled, if any. Call once a loop turn. */
 int qn_session_keep_alive(struct qn_session *session, uint64_t token);
+/* Renews the key of what is sent from here on; the driver calls it by the clock. Nothing happens in a session of a
+ * version without it, whose keys are renewed by count alone. -QN_ECLOSED, -QN_ENOMEM. */
+int qn_session_rekey(struct qn_session *session);
 /* Says Close (if open) and refuses everything after. Flush, write the output, then end the connection. */
 int qn_session_close(struct qn_session *session, uint32_t reason, const char *detail);
 

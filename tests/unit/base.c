@@ -7,6 +7,7 @@
 #include "base/csprng.h"
 #include "base/err.h"
 #include "base/map.h"
+#include "base/rate.h"
 #include "base/rng.h"
 #include "base/timer.h"
 
@@ -126,4 +127,50 @@ Test(csprng, gives_the_same_bytes_whatever_the_pieces) {
         qn_csprng_bytes(&rng, pieces + at, n > sizeof pieces - at ? sizeof pieces - at : n);
     cr_assert_arr_eq(whole, pieces, sizeof whole);
     qn_csprng_release(&rng);
+}
+
+/* ---- rate ---- */
+
+#define SECOND_NS UINT64_C(1000000000)
+
+static void make_rate(struct qn_rate *rate, double per_second, unsigned burst) {
+    static const uint8_t key[16] = {1, 2, 3};
+    qn_rate_init(rate, per_second, burst, key);
+}
+
+static unsigned take_all(struct qn_rate *rate, uint64_t source, uint64_t now_ns) {
+    unsigned n = 0;
+    while (n < 1000 && qn_rate_take(rate, source, now_ns)) n++;
+    return n;
+}
+
+Test(rate, gives_a_burst_and_then_its_rate) {
+    static struct qn_rate rate;
+    make_rate(&rate, 20, 5);
+    uint64_t now_ns = 7 * SECOND_NS;
+    cr_assert_eq(take_all(&rate, 1, now_ns), 5);
+    cr_assert_eq(take_all(&rate, 2, now_ns), 5, "another source has its own");
+    cr_assert_eq(take_all(&rate, 1, now_ns + SECOND_NS / 20 - 1), 0);
+    cr_assert_eq(take_all(&rate, 1, now_ns + SECOND_NS / 20), 1);
+    unsigned n = 0;
+    for (uint64_t t_ns = SECOND_NS; t_ns <= 11 * SECOND_NS; t_ns += SECOND_NS / 1000)
+        n += qn_rate_take(&rate, 2, now_ns + t_ns);
+    cr_assert_eq(n, 5 + 10 * 20);
+    cr_assert_eq(take_all(&rate, 1, now_ns + 1000 * SECOND_NS), 5, "no more is saved than the bucket holds");
+}
+
+Test(rate, zero_is_no_limit) {
+    static struct qn_rate rate;
+    make_rate(&rate, 0, 5);
+    cr_assert_eq(take_all(&rate, 1, 0), 1000);
+}
+
+/* A hundred thousand sources with a token each must not give the one that has used all its own a fresh bucket cheaply:
+ * its bucket is the emptiest of its set. */
+Test(rate, a_crowd_does_not_wash_an_empty_bucket_away) {
+    static struct qn_rate rate;
+    make_rate(&rate, 20, 5);
+    cr_assert_eq(take_all(&rate, 0, SECOND_NS), 5);
+    for (uint64_t source = 1; source < 100000; source++) cr_assert(qn_rate_take(&rate, source, SECOND_NS));
+    cr_assert_eq(take_all(&rate, 0, SECOND_NS), 0);
 }

@@ -152,7 +152,7 @@ Test(session, opens_however_the_bytes_are_cut) {
         cr_assert(caller->type == QN_SESSION_OPEN && called->type == QN_SESSION_OPEN, "seed %lu", seed);
         cr_assert(caller->peer == 9 && called->peer == 7);
         cr_assert(caller->incarnation == 0x2222 && called->incarnation == 0x1111);
-        cr_assert(caller->version == 1 && called->version == 1);
+        cr_assert(caller->version == QN_PROTOCOL_MAX && called->version == QN_PROTOCOL_MAX);
         cr_assert_str_eq(caller->software, "qnetd 0.2.0");
         cr_assert_str_eq(called->software, "qnetd 0.1.0");
         finish(&pair);
@@ -689,6 +689,63 @@ Test(session, renews_keys_exactly_when_agreed) {
         cr_assert_eq(raw.pair.ends[CALLED].closed.type, honest ? QN_SESSION_NONE : QN_SESSION_CLOSED);
         finish(&raw.pair);
     }
+}
+
+/* By the clock, in the middle of what is sent, any number of times; and nothing at all with a peer of version 1. */
+Test(session, renews_keys_when_told_to) {
+    for (uint32_t version = 1; version <= 2; version++) {
+        struct pair pair;
+        configure(&pair, version);
+        for (int i = 0; i < 2; i++) pair.ends[i].config.rekey_frames = 5;
+        for (int i = 0; i < 2; i++) pair.ends[i].config.protocol_min = 1;
+        pair.ends[CALLER].config.protocol_max = 2;
+        pair.ends[CALLED].config.protocol_max = version;
+        start(&pair);
+        cr_assert_eq(qn_session_rekey(pair.ends[CALLER].session), -QN_ECLOSED);
+        run(&pair, SIZE_MAX);
+        for (uint32_t n = 0; n < 50; n++) {
+            for (int i = 0; i < 2; i++) {
+                size_t before = qn_session_output(pair.ends[i].session)->len;
+                cr_assert_eq(qn_session_send(pair.ends[i].session, &n, sizeof n), 0);
+                if (n % 3 == 0) cr_assert_eq(qn_session_rekey(pair.ends[i].session), 0);
+                if (n % 3 == 0 && version == 1) cr_assert_eq(qn_session_output(pair.ends[i].session)->len, before);
+                if (n % 6 == 0) cr_assert_eq(qn_session_rekey(pair.ends[i].session), 0);
+                cr_assert_eq(qn_session_flush(pair.ends[i].session), 0);
+            }
+            run(&pair, 30);
+        }
+        for (int i = 0; i < 2; i++) {
+            cr_assert_eq(pair.ends[i].n_envelopes, 50);
+            cr_assert_eq(pair.ends[i].closed.type, QN_SESSION_NONE, "%s", pair.ends[i].detail);
+        }
+        finish(&pair);
+    }
+}
+
+Test(session, refuses_a_renewal_its_version_does_not_have) {
+    struct raw raw;
+    raw_open(&raw, 0);
+    raw_send(&raw, "\1\xd2\5\0", 4); /* SessionControl {rekey {}} in a session of version 1. */
+    cr_assert_eq(raw.pair.ends[CALLED].closed.error, -QN_EPROTOCOL);
+    expect_close(&raw, REASON(PROTOCOL));
+    finish(&raw.pair);
+}
+
+Test(session, tells_callers_from_scanners) {
+    struct pair pair;
+    configure(&pair, 0);
+    start(&pair);
+    struct qn_session *called = pair.ends[CALLED].session;
+    struct qn_buf *output = qn_session_output(pair.ends[CALLER].session);
+    cr_assert(qn_session_is_called(pair.ends[CALLER].session));
+    feed(&pair.ends[CALLED], output->data, PREFACE_LEN - 1);
+    cr_assert_not(qn_session_is_called(called));
+    feed(&pair.ends[CALLED], output->data + PREFACE_LEN - 1, 1);
+    cr_assert(qn_session_is_called(called));
+    cr_assert_eq(qn_session_received(called), 0, "a handshake message is no frame");
+    feed(&pair.ends[CALLED], "\xff\xff", 2);
+    cr_assert_not(qn_session_is_called(called));
+    finish(&pair);
 }
 
 Test(session, refuses_a_malformed_hello) {

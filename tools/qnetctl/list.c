@@ -95,11 +95,12 @@ static void add_node(struct listing *listing, const struct target *target, const
     table_add(table, "%s", peer->rtt_ns > 0 ? text_duration((double)peer->rtt_ns * 1e-9) : "-");
     table_add(table, "%" PRIu64, peer->sent_frames);
     table_add(table, "%" PRIu64, peer->received_frames);
+    table_add(table, peer->protocol > 0 ? "%" PRIu32 : "-", peer->protocol);
 }
 
 int run_nodes(struct ctl *ctl, const struct args *args) {
     static const char *const titles[] = {"SEEN BY", "NODE",  "ROLE",      "CLASSICAL", "QUANTUM",
-                                         ">RTT",    ">SENT", ">RECEIVED", NULL};
+                                         ">RTT",    ">SENT", ">RECEIVED", ">PROTOCOL", NULL};
     struct listing listing = {.add = add_node};
     (void)args;
     return run_list(ctl, QNET__V1__LIST_KIND__LIST_KIND_NODES, titles, "nodes", "no nodes", &listing);

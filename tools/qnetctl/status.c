@@ -22,7 +22,8 @@ static double wall_s(const Qnet__V1__StatusInfo *info, uint64_t emulated_ns) {
 /* ---- one node ---- */
 
 static int print_peers(const struct ctl *ctl, const Qnet__V1__StatusInfo *info) {
-    static const char *const titles[] = {"PEER", "ROLE", "CLASSICAL", "QUANTUM", ">RTT", ">QUEUED", "SOFTWARE", NULL};
+    static const char *const titles[] = {"PEER",    "ROLE",      "CLASSICAL", "QUANTUM", ">RTT",
+                                         ">QUEUED", ">PROTOCOL", "SOFTWARE",  NULL};
     struct table table;
     table_init(&table, titles);
     for (size_t i = 0; i < info->n_peers; i++) {
@@ -35,6 +36,7 @@ static int print_peers(const struct ctl *ctl, const Qnet__V1__StatusInfo *info) 
         table_paint(&table, peer->quantum_up ? COLOUR_GREEN : COLOUR_RED);
         table_add(&table, "%s", peer->rtt_ns > 0 ? text_duration((double)peer->rtt_ns * 1e-9) : "-");
         table_add(&table, "%" PRIu64 " B", peer->queued_bytes);
+        table_add(&table, peer->protocol > 0 ? "%" PRIu32 : "-", peer->protocol);
         table_add(&table, "%s", peer->software);
     }
     return table_print(&table, ctl, "no neighbours");

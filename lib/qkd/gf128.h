@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QN_QKD_GF128_H
+#define QN_QKD_GF128_H
+
+#include <stdint.h>
+
+#include "qkd/gf2.h"
+
+/* GF(2^128), x^128 + x^7 + x^2 + x + 1, least significant bit first; private to lib/qkd. */
+
+/* value = value * point, by Karatsuba; then x^128 = x^7 + x^2 + x + 1 folds the high half down. */
+static inline void gf128_multiply_by(const struct qn_gf2 *gf2, uint64_t value[2], const uint64_t point[2]) {
+    uint64_t low[2], high[2], cross[2];
+    gf2->multiply(value[0], point[0], low);
+    gf2->multiply(value[1], point[1], high);
+    gf2->multiply(value[0] ^ value[1], point[0] ^ point[1], cross);
+    uint64_t w0 = low[0], w1 = low[1] ^ cross[0] ^ low[0] ^ high[0];
+    uint64_t w2 = high[0] ^ cross[1] ^ low[1] ^ high[1], w3 = high[1];
+    w2 ^= w3 >> 63 ^ w3 >> 62 ^ w3 >> 57; /* What the fold of w3 pushes beyond 128 bits. */
+    value[0] = w0 ^ w2 ^ w2 << 1 ^ w2 << 2 ^ w2 << 7;
+    value[1] = w1 ^ w3 ^ w3 << 1 ^ w3 << 2 ^ w3 << 7 ^ w2 >> 63 ^ w2 >> 62 ^ w2 >> 57;
+}
+
+#endif

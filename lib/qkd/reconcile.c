@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qkd/reconcile.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "qkd/cascade.h"
+#include "qkd/estimate.h"
+
+static const char *const names[QN_RECONCILE_METHODS] = {
+    [QN_RECONCILE_AUTO] = "auto",
+    [QN_RECONCILE_CASCADE] = "cascade",
+    [QN_RECONCILE_CASCADE_FAST] = "cascade-fast",
+    [QN_RECONCILE_CASCADE_ORIGINAL] = "cascade-original",
+    [QN_RECONCILE_CASCADE_BICONF] = "cascade-biconf",
+    [QN_RECONCILE_CASCADE_YANETAL] = "cascade-yanetal",
+    [QN_RECONCILE_CASCADE_OPTION3] = "cascade-option3",
+    [QN_RECONCILE_CASCADE_OPTION4] = "cascade-option4",
+    [QN_RECONCILE_CASCADE_OPTION7] = "cascade-option7",
+    [QN_RECONCILE_CASCADE_OPTION8] = "cascade-option8",
+    [QN_RECONCILE_LDPC] = "ldpc",
+};
+
+const char *qn_reconcile_name(enum qn_reconcile_method method) {
+    return (unsigned)method < QN_RECONCILE_METHODS ? names[method] : "unknown";
+}
+
+int qn_reconcile_parse(const char *name, enum qn_reconcile_method *ret_method) {
+    for (unsigned i = 0; i < QN_RECONCILE_METHODS; i++) {
+        if (strcmp(names[i], name) != 0) continue;
+        *ret_method = (enum qn_reconcile_method)i;
+        return 0;
+    }
+    return -QN_EINVAL;
+}
+
+double qn_reconcile_efficiency(const struct qn_reconcile_report *report) {
+    if (report->corrected == 0 || report->corrected >= report->bits) return NAN;
+    double bits = (double)report->bits;
+    return (double)report->disclosed / (bits * qn_binary_entropy((double)report->corrected / bits));
+}
+
+/* Whether the method is a kind of Cascade, and which. */
+static int cascade_config(const struct qn_reconcile_config *config, struct qn_cascade_config *ret_cascade) {
+    *ret_cascade = (struct qn_cascade_config){.qber = config->qber};
+    memcpy(ret_cascade->seed, config->seed, sizeof ret_cascade->seed);
+    switch (config->method) {
+    case QN_RECONCILE_CASCADE:
+        ret_cascade->variant = QN_CASCADE_TUNED;
+        return 0;
+    case QN_RECONCILE_CASCADE_ORIGINAL:
+        ret_cascade->variant = QN_CASCADE_ORIGINAL;
+        return 0;
+    default:
+        return -QN_EINVAL;
+    }
+}
+
+/* ---- The corrector. */
+
+struct qn_reconcile {
+    struct qn_cascade *cascade;
+    uint64_t bits;
+};
+
+int qn_reconcile_new(const struct qn_reconcile_config *config, const struct qn_bits *key,
+                     struct qn_reconcile **ret_reconcile) {
+    struct qn_cascade_config cascade;
+    int rc = cascade_config(config, &cascade);
+    if (rc < 0) return rc;
+    struct qn_reconcile *reconcile = calloc(1, sizeof *reconcile);
+    if (reconcile == NULL) return -QN_ENOMEM;
+    reconcile->bits = key->len;
+    rc = qn_cascade_new(&cascade, key, &reconcile->cascade);
+    if (rc < 0) {
+        free(reconcile);
+        return rc;
+    }
+    *ret_reconcile = reconcile;
+    return 0;
+}
+
+void qn_reconcile_free(struct qn_reconcile *reconcile) {
+    if (reconcile == NULL) return;
+    qn_cascade_free(reconcile->cascade);
+    free(reconcile);
+}
+
+int qn_reconcile_ask(struct qn_reconcile *reconcile, struct qn_buf *question, uint32_t *ret_count) {
+    return qn_cascade_ask(reconcile->cascade, question, ret_count);
+}
+
+int qn_reconcile_tell(struct qn_reconcile *reconcile, const uint8_t *answer, size_t len, uint32_t count) {
+    return qn_cascade_tell(reconcile->cascade, answer, len, count);
+}
+
+bool qn_reconcile_is_done(const struct qn_reconcile *reconcile) { return qn_cascade_is_done(reconcile->cascade); }
+
+void qn_reconcile_get_report(const struct qn_reconcile *reconcile, struct qn_reconcile_report *ret_report) {
+    *ret_report = (struct qn_reconcile_report){
+        .bits = reconcile->bits,
+        .disclosed = qn_cascade_disclosed(reconcile->cascade),
+        .corrected = qn_cascade_corrected(reconcile->cascade),
+        .frames = qn_cascade_strips(reconcile->cascade),
+        .rounds = qn_cascade_rounds(reconcile->cascade),
+    };
+}
+
+int qn_reconcile_key(const struct qn_reconcile *reconcile, struct qn_bits *ret_key) {
+    return qn_cascade_key(reconcile->cascade, ret_key);
+}
+
+/* ---- The source. */
+
+struct qn_reconcile_source {
+    struct qn_cascade_source *cascade;
+};
+
+int qn_reconcile_source_new(const struct qn_reconcile_config *config, const struct qn_bits *key,
+                            struct qn_reconcile_source **ret_source) {
+    struct qn_cascade_config cascade;
+    int rc = cascade_config(config, &cascade);
+    if (rc < 0) return rc;
+    struct qn_reconcile_source *source = calloc(1, sizeof *source);
+    if (source == NULL) return -QN_ENOMEM;
+    rc = qn_cascade_source_new(&cascade, key, &source->cascade);
+    if (rc < 0) {
+        free(source);
+        return rc;
+    }
+    *ret_source = source;
+    return 0;
+}
+
+void qn_reconcile_source_free(struct qn_reconcile_source *source) {
+    if (source == NULL) return;
+    qn_cascade_source_free(source->cascade);
+    free(source);
+}
+
+int qn_reconcile_answer(struct qn_reconcile_source *source, const uint8_t *question, size_t len, uint32_t count,
+                        struct qn_buf *answer) {
+    return qn_cascade_answer(source->cascade, question, len, count, answer);
+}
+
+uint64_t qn_reconcile_source_disclosed(const struct qn_reconcile_source *source) {
+    return qn_cascade_source_disclosed(source->cascade);
+}
+
+/* ---- Choice. */
+
+enum qn_reconcile_method qn_reconcile_choose(const struct qn_reconcile_situation *situation) {
+    (void)situation; /* The only one that is for use. */
+    return QN_RECONCILE_CASCADE;
+}
