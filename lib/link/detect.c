@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Thinning: candidates come with the chance of the choice that clicks most often, and each is kept with the ratio of
+ * its own chance to that one (Lewis and Shedler, Nav. Res. Logist. Q. 26, 403, 1979, in discrete time). What it is kept
+ * as comes from the same draw, by the alias method (Walker, ACM Trans. Math. Softw. 3, 253, 1977). Dead pixels and
+ * afterpulses need the order of events: they thin and add to the candidates that were kept, one by one. */
+#include "link/detect.h"
+
+#include <assert.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "link/choices.h"
+#include "link/fast.h"
+
+#define CELLS (QN_INTENSITIES_MAX * 4)
+#define OUTCOMES 8 /* 0: none; 1 + 3 b + (0, 1, 2): detector's basis b; 0, 1, both. Last: never. */
+
+/* What a click is, in a byte. */
+enum { CLICK_BASIS = 1, CLICK_BIT = 2, CLICK_BOTH = 4, CLICK = 8 };
+
+struct pixels {
+    double afterpulse;
+    uint64_t dead;
+    uint32_t n;
+    bool shared;                      /* One dead time for all. */
+    uint64_t ready[2][QN_PIXELS_MAX]; /* First gate in which it sees. */
+    struct qn_rng rng;
+    /* Afterpulses to come, in order: as the dead time is the same for all, first in is first out. A pixel has at most
+     * one. */
+    struct {
+        uint64_t gate;
+        uint8_t detector, pixel;
+    } coming[2 * QN_PIXELS_MAX];
+    unsigned first, count;
+};
+
+struct qn_detector {
+    struct qn_source source;
+    struct qn_stream stream;
+    double candidate, mean_gap, test_basis; /* Chance in a pulse; mean number of pulses between two; see receiver. */
+    struct fast_rng rng;
+    struct fast_log log;
+    uint64_t bound[CELLS][OUTCOMES]; /* Keep the outcome drawn if the rest of the draw is below; else the other. */
+    uint8_t outcome[CELLS][OUTCOMES][2];
+    bool is_sequential, is_fresh;
+    struct pixels pixels;
+    /* Candidates kept of the last batch, the first `at` of which are dealt with. */
+    uint64_t drawn; /* First pulse not drawn yet. */
+    size_t kept, at;
+    uint64_t position[QN_DETECT_BATCH];
+    uint8_t code[QN_DETECT_BATCH + 64];
+    uint64_t draws[2 * QN_DETECT_BATCH], gap[QN_DETECT_BATCH];
+    uint32_t words[QN_DETECT_BATCH];
+};
+
+struct qn_detector *qn_detector_new(void) {
+    return calloc(1, sizeof(struct qn_detector));
+}
+
+void qn_detector_free(struct qn_detector *detector) {
+    if (detector == NULL) return;
+    sodium_memzero(detector, sizeof *detector);
+    free(detector);
+}
+
+/* ---- Tables ---- */
+
+/* Vose's form of the alias method, in integers: what falls to a column beyond 2^61 goes to others. */
+static void alias_make(const double chance[OUTCOMES], uint64_t bound[OUTCOMES], uint8_t outcome[OUTCOMES][2]) {
+    double share[OUTCOMES];
+    unsigned small[OUTCOMES], large[OUTCOMES], n_small = 0, n_large = 0;
+    static const uint8_t codes[OUTCOMES] = {
+        0,
+        CLICK,
+        CLICK | CLICK_BIT,
+        CLICK | CLICK_BOTH,
+        CLICK | CLICK_BASIS,
+        CLICK | CLICK_BASIS | CLICK_BIT,
+        CLICK | CLICK_BASIS | CLICK_BOTH,
+        0,
+    };
+    for (unsigned i = 0; i < OUTCOMES; i++) {
+        share[i] = chance[i] * OUTCOMES;
+        outcome[i][0] = outcome[i][1] = codes[i];
+        bound[i] = UINT64_MAX;
+        if (share[i] < 1)
+            small[n_small++] = i;
+        else
+            large[n_large++] = i;
+    }
+    while (n_small > 0 && n_large > 0) {
+        unsigned s = small[--n_small], l = large[--n_large];
+        bound[s] = (uint64_t)(share[s] * 0x1p61);
+        outcome[s][1] = codes[l];
+        share[l] -= 1 - share[s];
+        if (share[l] < 1)
+            small[n_small++] = l;
+        else
+            large[n_large++] = l;
+    }
+}
+
+/* Chances of outcomes of a candidate, by choice. Sets the chance of a candidate. */
+static void tables_make(struct qn_detector *detector, const struct qn_optics *optics) {
+    double chance[CELLS][OUTCOMES] = {{0}};
+    double measured[2] = {1 - optics->receiver.test_basis, optics->receiver.test_basis};
+    detector->candidate = 0;
+    for (unsigned cell = 0; cell < 4 * optics->source.n; cell++) {
+        double click = 0;
+        for (unsigned b = 0; b < 2; b++)
+            for (unsigned o = QN_OUTCOME_0; o <= QN_OUTCOME_BOTH; o++) {
+                double p = measured[b] * optics->chance[cell >> 2][cell >> 1 & 1][cell & 1][b][o];
+                chance[cell][3 * b + o] = p;
+                click += p;
+            }
+        if (click > detector->candidate) detector->candidate = click;
+    }
+    if (!(detector->candidate > 0)) return;
+    if (detector->candidate > 1) detector->candidate = 1; /* By rounding. */
+    for (unsigned cell = 0; cell < 4 * optics->source.n; cell++) {
+        double rest = 1;
+        for (unsigned o = 1; o < OUTCOMES; o++) {
+            chance[cell][o] /= detector->candidate;
+            rest -= chance[cell][o];
+        }
+        chance[cell][0] = rest > 0 ? rest : 0;
+        alias_make(chance[cell], detector->bound[cell], detector->outcome[cell]);
+    }
+}
+
+void qn_detector_start(struct qn_detector *detector, const struct qn_optics *optics, const uint8_t key[32],
+                       uint64_t seed, uint64_t index) {
+    const struct qn_receiver *receiver = &optics->receiver;
+    detector->source = optics->source;
+    detector->test_basis = receiver->test_basis;
+    qn_stream_init(&detector->stream, key);
+    tables_make(detector, optics);
+    detector->mean_gap = detector->candidate < 1 ? -1 / log1p(-detector->candidate) : 0;
+    fast_rng_init(&detector->rng, seed, index);
+    fast_log_init(&detector->log);
+    detector->kept = detector->at = 0;
+    detector->is_fresh = true;
+    detector->is_sequential = receiver->dead_pulses > 0 || receiver->afterpulse > 0;
+    detector->pixels = (struct pixels){.afterpulse = receiver->afterpulse,
+                                       .dead = receiver->dead_pulses,
+                                       .n = receiver->dead_scope == QN_DEAD_RECEIVER ? 1 : receiver->pixels,
+                                       .shared = receiver->dead_scope == QN_DEAD_RECEIVER};
+    qn_rng_init(&detector->pixels.rng, seed, "pixels", index);
+}
+
+/* ---- A batch of candidates, kept or not ---- */
+
+/* Positions from gaps; returns how many lie before `end`, and moves *at behind the last of them, or to `end`. */
+static size_t positions_make(const uint64_t *gap, size_t n, uint64_t *at, uint64_t end, uint64_t *position) {
+    uint64_t next = *at;
+    for (size_t i = 0; i < n; i++) {
+        if (gap[i] >= end - next) {
+            *at = end;
+            return i;
+        }
+        position[i] = next + gap[i];
+        next = position[i] + 1;
+        if (next == end) {
+            *at = end;
+            return i + 1;
+        }
+    }
+    *at = next;
+    return n;
+}
+
+/* How many to draw at once: not many more than the stretch will need. */
+static size_t batch_size(const struct qn_detector *detector, uint64_t left) {
+    double expected = (double)left * detector->candidate * 1.125 + 8;
+    return expected < QN_DETECT_BATCH ? ((size_t)expected + FAST_LANES - 1) / FAST_LANES * FAST_LANES : QN_DETECT_BATCH;
+}
+
+/* Draws candidates of pulses [*next, end) and keeps, in place, those that click. */
+static void batch_draw(struct qn_detector *d, uint64_t *next, uint64_t end) {
+    d->kept = d->at = 0;
+    if (!(d->candidate > 0)) {
+        *next = end;
+        return;
+    }
+    size_t n = batch_size(d, end - *next);
+    const uint64_t *which = d->draws + n;
+    fast_rng_fill(&d->rng, d->draws, 2 * n);
+    fast_gaps(&d->log, d->draws, n, d->mean_gap, d->gap);
+    n = positions_make(d->gap, n, next, end, d->position);
+    qn_aes_words(&d->stream.aes, d->stream.nonce, d->position, n, d->words);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word = d->words[i];
+        unsigned cell =
+            choice_intensity(&d->source, word) << 2 | (unsigned)choice_basis(&d->source, word) << 1 | (word & 1);
+        unsigned column = which[i] & (OUTCOMES - 1);
+        uint8_t code = d->outcome[cell][column][which[i] >> 3 >= d->bound[cell][column]];
+        code ^= (uint8_t)((code & CLICK_BOTH) >> 1 & d->draws[i] << 1); /* Unused bits of the gap's draw. */
+        d->position[kept] = d->position[i];
+        d->code[kept] = code;
+        kept += code >> 3;
+    }
+    d->kept = kept;
+}
+
+/* ---- Into the arrays ---- */
+
+/* Bit i of the result is bit `shift` of code[i]. */
+static uint64_t bits_of(const uint8_t code[64], unsigned shift) {
+    uint64_t bits = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t eight;
+        memcpy(&eight, code + 8 * i, sizeof eight);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
+        bits |= ((eight >> shift & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56) << 8 * i;
+    }
+    return bits;
+}
+
+/* Appends `n` codes: code[64 ..] in a buffer that may be written before. */
+static void codes_append(struct qn_detections *out, const uint8_t *code, size_t n) {
+    size_t from = out->len % 64, word = out->len / 64;
+    for (size_t i = 0; i < n; word++) {
+        uint8_t part[64] = {0};
+        size_t some = 64 - from < n - i ? 64 - from : n - i;
+        memcpy(part + from, code + i, some);
+        uint64_t basis = bits_of(part, 0), bit = bits_of(part, 1), both = bits_of(part, 2);
+        out->basis[word] = from == 0 ? basis : out->basis[word] | basis;
+        out->bit[word] = from == 0 ? bit : out->bit[word] | bit;
+        out->doubles[0] += (unsigned)__builtin_popcountll(both & ~basis);
+        out->doubles[1] += (unsigned)__builtin_popcountll(both & basis);
+        i += some;
+        from = 0;
+    }
+    out->len += n;
+}
+
+static void kept_append(struct qn_detector *d, uint64_t first, struct qn_detections *out) {
+    for (size_t i = 0; i < d->kept; i++) out->offset[out->len + i] = (uint32_t)(d->position[i] - first);
+    codes_append(out, d->code, d->kept);
+}
+
+/* ---- Dead time and afterpulses ---- */
+
+/* A pixel counts in this gate: it is blind for a while, and may count again after. */
+static void pixel_count(struct pixels *p, unsigned detector, unsigned pixel, uint64_t gate) {
+    uint64_t ready = gate + p->dead + 1;
+    p->ready[detector][pixel] = ready;
+    if (p->shared) p->ready[1 - detector][pixel] = ready;
+    if (p->afterpulse > 0 && qn_rng_double(&p->rng) < p->afterpulse) {
+        unsigned at = (p->first + p->count++) % (2 * QN_PIXELS_MAX);
+        p->coming[at].gate = ready;
+        p->coming[at].detector = (uint8_t)detector;
+        p->coming[at].pixel = (uint8_t)pixel;
+    }
+}
+
+/* The gate at hand: which pixel of each detector counts in it; `n` if none. */
+struct gate {
+    uint32_t pixel[2];
+};
+
+static void gate_light(struct pixels *p, struct gate *gate, unsigned detector, uint64_t at) {
+    uint32_t pixel = p->n > 1 ? (uint32_t)qn_rng_below(&p->rng, p->n) : 0;
+    if (p->ready[detector][pixel] <= at) gate->pixel[detector] = pixel;
+}
+
+/* Afterpulses of this gate. A detector that counts twice, in two pixels or in one, gives one click; both pixels go
+ * blind. */
+static void gate_afterpulses(struct pixels *p, struct gate *gate, uint64_t at) {
+    while (p->count > 0 && p->coming[p->first].gate == at) {
+        unsigned detector = p->coming[p->first].detector, pixel = p->coming[p->first].pixel;
+        p->first = (p->first + 1) % (2 * QN_PIXELS_MAX);
+        p->count--;
+        if (gate->pixel[detector] != p->n && gate->pixel[detector] != pixel)
+            pixel_count(p, detector, pixel, at);
+        else
+            gate->pixel[detector] = pixel;
+    }
+}
+
+static void click_append(struct qn_detector *d, const struct gate *gate, uint64_t at, unsigned basis, uint64_t first,
+                         struct qn_detections *out) {
+    struct pixels *p = &d->pixels;
+    bool counts[2] = {gate->pixel[0] != p->n, gate->pixel[1] != p->n};
+    if (!counts[0] && !counts[1]) return;
+    for (unsigned i = 0; i < 2; i++)
+        if (counts[i]) pixel_count(p, i, gate->pixel[i], at);
+    uint8_t code = (uint8_t)(basis | (counts[1] ? CLICK_BIT : 0));
+    if (counts[0] && counts[1]) code = (uint8_t)(basis | CLICK_BOTH | (qn_rng_u64(&p->rng) >> 63 ? CLICK_BIT : 0));
+    out->offset[out->len] = (uint32_t)(at - first);
+    codes_append(out, &code, 1);
+}
+
+/* Deals with the next gate before `end` in which anything may happen; false if there is none. */
+static bool gate_next(struct qn_detector *d, uint64_t end, uint64_t first, struct qn_detections *out) {
+    struct pixels *p = &d->pixels;
+    bool lit = d->at < d->kept;
+    uint64_t at = lit ? d->position[d->at] : end;
+    if (p->count > 0 && p->coming[p->first].gate < at) {
+        at = p->coming[p->first].gate;
+        lit = false;
+    }
+    if (at >= end) return false;
+    struct gate gate = {{p->n, p->n}};
+    unsigned basis;
+    if (lit) {
+        uint8_t code = d->code[d->at++];
+        basis = code & CLICK_BASIS;
+        for (unsigned i = 0; i < 2; i++)
+            if (code & CLICK_BOTH || (code >> 1 & 1) == i) gate_light(p, &gate, i, at);
+    } else {
+        basis = qn_rng_double(&p->rng) < d->test_basis;
+    }
+    gate_afterpulses(p, &gate, at);
+    click_append(d, &gate, at, basis, first, out);
+    return true;
+}
+
+void qn_detector_run(struct qn_detector *d, uint64_t first, uint64_t *next, uint64_t end, struct qn_detections *out) {
+    assert(first <= *next && *next <= end && end - first <= UINT64_C(1) << 32);
+    if (!d->is_sequential) {
+        while (*next < end && out->cap - out->len >= QN_DETECT_BATCH) {
+            batch_draw(d, next, end);
+            kept_append(d, first, out);
+        }
+        return;
+    }
+    if (d->is_fresh) d->drawn = *next;
+    d->is_fresh = false;
+    while (*next < end) {
+        while (out->len < out->cap && gate_next(d, d->drawn, first, out)) continue;
+        if (out->len == out->cap) return;
+        *next = d->drawn;
+        if (d->drawn < end) batch_draw(d, &d->drawn, end);
+    }
+}
+
+size_t qn_detections_bound(const struct qn_optics *optics, uint64_t pulses) {
+    double click = 0;
+    const struct qn_source *s = &optics->source;
+    for (unsigned k = 0; k < s->n; k++)
+        for (unsigned i = 0; i < 8; i++) {
+            double basis = i >> 2 ? s->test_basis : 1 - s->test_basis;
+            double measured = i & 1 ? optics->receiver.test_basis : 1 - optics->receiver.test_basis;
+            click += s->probability[k] * basis * measured / 2 *
+                     (1 - optics->chance[k][i >> 2][i >> 1 & 1][i & 1][QN_OUTCOME_NONE]);
+        }
+    double clicks = click * (double)pulses / (1 - optics->receiver.afterpulse);
+    double bound = clicks + 10 * sqrt(clicks) + 64 + QN_DETECT_BATCH;
+    if (bound > (double)pulses + QN_DETECT_BATCH) bound = (double)pulses + QN_DETECT_BATCH;
+    return ((size_t)bound + 63) / 64 * 64;
+}
