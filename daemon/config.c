@@ -81,6 +81,25 @@ static bool is_credential(const char *path) {
     return directory != NULL && *directory != '\0' && strncmp(path, directory, strlen(directory)) == 0;
 }
 
+/* The folder must be nobody else's to change, or the file could be exchanged for another. A file of root's may be
+ * readable by our group, as orchestrators hand out secrets. */
+static int check_private(const char *path, const struct stat *file) {
+    char folder[4096];
+    struct stat info;
+    const char *slash = strrchr(path, '/');
+    mode_t forbidden = file->st_uid == 0 && geteuid() != 0 ? 037 : 077;
+    if ((file->st_mode & forbidden) != 0) {
+        fprintf(stderr, "qnetd: identity %s: others may use it (mode %03o)\n  chmod 600 %s\n", path,
+                (unsigned)file->st_mode & 0777u, path);
+        return -QN_EAUTH;
+    }
+    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1, slash == NULL ? "." : path);
+    if (stat(folder, &info) < 0 || (info.st_mode & 022) == 0 || (info.st_mode & S_ISVTX) != 0) return 0;
+    fprintf(stderr, "qnetd: identity %s: others may exchange it: its folder has mode %03o\n  chmod go-w %s\n", path,
+            (unsigned)info.st_mode & 0777u, folder);
+    return -QN_EAUTH;
+}
+
 static int read_identity(const char *path, struct config *config) {
     char text[IDENTITY_FILE_MAX];
     struct stat info;
@@ -91,9 +110,7 @@ static int read_identity(const char *path, struct config *config) {
         if (fd >= 0) close(fd);
         return -QN_ESYSTEM;
     }
-    if ((info.st_mode & 077) != 0 && !is_credential(path)) {
-        fprintf(stderr, "qnetd: identity %s: others may use it (mode %03o)\n  chmod 600 %s\n", path,
-                (unsigned)info.st_mode & 0777u, path);
+    if (!is_credential(path) && check_private(path, &info) < 0) {
         close(fd);
         return -QN_EAUTH;
     }

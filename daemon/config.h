@@ -6,6 +6,7 @@
 
 #include "log.h"
 #include "node/node.h"
+#include "sandbox.h"
 #include "topology/topology.h"
 
 /* What a daemon is started with: the options of its command line, and what they lead to. */
@@ -15,6 +16,8 @@ struct options {
     enum log_format log_format;
     enum log_level log_level;
     double connection_rate; /* Of one address on the node ports, in a second; 0: no limit. */
+    enum sandbox_mode sandbox;
+    struct sandbox_user user;
 };
 
 struct config {

@@ -350,6 +350,7 @@ static bool enrich(struct client *client, const uint8_t *bytes, size_t len) {
     if (i == client->n_enrich) return false;
     if (!response->more) client->enrich[i] = client->enrich[--client->n_enrich];
     if (response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_STATUS) {
+        response->status->sandbox = control->daemon->sandbox.text;
         for (size_t p = 0; p < response->status->n_peers; p++) enrich_peer(control->daemon, response->status->peers[p]);
     } else if (response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_PEER) {
         enrich_peer(control->daemon, response->peer);

@@ -5,6 +5,8 @@
  * SIGINT asks the node for an orderly end; when it is done (or after DAEMON_STOP_MS) sessions say Close, all handles
  * are closed, and the loop runs dry.
  *
+ * What is open stays open; the rest is given up before the first byte of a stranger is read (sandbox.h).
+ *
  * Failure modes: a port or socket that cannot be opened ends the start with status 1 and the reason in the log. An
  * action may itself cause an event (a full queue takes a session down): it waits until the actions at hand are done. A
  * second signal ends the process at once. Memory that runs out ends it too: peers see broken sessions and recover,
@@ -13,6 +15,8 @@
 #include "daemon.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -216,10 +220,23 @@ void daemon_stop(struct daemon *daemon, const char *why) {
 
 /* --- Signals --- */
 
+/* Landlock knows the file we started with; one that has been put in its place is another. */
+static bool is_hidden(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) close(fd);
+    return fd < 0 && errno == EACCES && access(path, R_OK) == 0;
+}
+
 static void check_topology(struct daemon *daemon) {
     const char *path = daemon->config->options.topology_path;
     struct qn_topology topology = {0};
     uint8_t digest[32];
+    if (is_hidden(path)) {
+        log_write(&daemon->log, LOG_WARNING, "reload_hidden", path,
+                  "another file is in its place, which the sandbox hides; check it with qnetd --check; a restart "
+                  "applies it");
+        return;
+    }
     int rc = config_read_topology(path, &topology, digest);
     if (rc < 0) {
         log_write(&daemon->log, LOG_ERROR, "reload_refused", path,
@@ -290,6 +307,34 @@ static void init_handles(struct daemon *daemon) {
     uv_poll_start(&daemon->wake, UV_READABLE, on_wake);
 }
 
+/* No thread may have been started before: libuv's are, with the first name that is looked up or job that is done. */
+static int enter_sandbox(struct daemon *daemon) {
+    const struct config *config = daemon->config;
+    const struct options *options = &config->options;
+    struct sandbox_plan plan = {.mode = options->sandbox,
+                                .user = &options->user,
+                                .state_path = options->state_path,
+                                .control_path = config->control_path,
+                                .topology_path = options->topology_path};
+    uint16_t *ports = calloc(daemon->peers.len * 2 + 1, sizeof *ports);
+    if (ports == NULL) daemon_fatal(daemon, "out of memory");
+    for (size_t i = 0; i < daemon->peers.len; i++) {
+        const struct qn_topo_node *peer = &config->topology.nodes[daemon->peers.list[i].node];
+        ports[plan.n_ports++] = peer->classical.port;
+        ports[plan.n_ports++] = peer->quantum.port;
+    }
+    plan.ports = ports;
+    int rc = sandbox_enter(&plan, &daemon->sandbox);
+    free(ports);
+    if (rc < 0) {
+        log_write(&daemon->log, LOG_ERROR, "sandbox_failed", NULL, "%s", daemon->sandbox.text);
+    } else {
+        bool is_less = options->sandbox != SANDBOX_OFF && (daemon->sandbox.landlock == 0 || !daemon->sandbox.seccomp);
+        log_write(&daemon->log, is_less ? LOG_WARNING : LOG_INFO, "sandbox", NULL, "%s", daemon->sandbox.text);
+    }
+    return rc;
+}
+
 /* Whatever can fail; the neighbours are dialled only when nothing has. */
 static int open_all(struct daemon *daemon) {
     int rc = qn_arena_init(&daemon->arena, QN_ARENA_SIZE);
@@ -304,6 +349,7 @@ static int open_all(struct daemon *daemon) {
     if (rc == 0) rc = rc_listeners;
     if (rc == 0) rc = rc_control;
     if (rc == 0) rc = rc_ops;
+    if (rc == 0) rc = enter_sandbox(daemon);
     if (rc == 0) peers_dial(daemon);
     return rc;
 }

@@ -18,6 +18,7 @@
 #include "notify.h"
 #include "ops.h"
 #include "peer.h"
+#include "sandbox.h"
 #include "store.h"
 #include "turn.h"
 #include "wire/arena.h"
@@ -60,6 +61,7 @@ struct daemon {
     struct store store;
     struct ops ops;
     struct notify notify;
+    struct sandbox_report sandbox;
 };
 
 /* Runs until told to stop. The exit status: 0, or 1 after an error that is in the log. */

@@ -41,6 +41,8 @@ static const char help[] =
     "                         $RUNTIME_DIRECTORY/NAME.sock, else $XDG_RUNTIME_DIR/qnetd-NAME.sock)\n"
     "  -b, --bind HOST        listen on this address instead of the topology's (0.0.0.0 in a container)\n"
     "      --connection-rate N    connections an address may make in a second, 0 for any number (20)\n"
+    "      --user NAME[:GROUP] once all is open, go on as this user (only root can)\n"
+    "      --sandbox S        on: as much as the kernel has; require: all or nothing; off (on)\n"
     "      --log-format F     auto, human or json (auto: human on a terminal)\n"
     "      --log-level L      debug, info, warning or error (info)\n"
     "      --check FILE       check the file and exit\n"
@@ -95,7 +97,14 @@ static int usage_error(const char *what, const char *argument) {
     return STATUS_USAGE;
 }
 
-enum { OPTION_CHECK = 256, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL, OPTION_CONNECTION_RATE };
+enum {
+    OPTION_CHECK = 256,
+    OPTION_LOG_FORMAT,
+    OPTION_LOG_LEVEL,
+    OPTION_CONNECTION_RATE,
+    OPTION_SANDBOX,
+    OPTION_USER,
+};
 
 static const struct option long_options[] = {
     {"topology", required_argument, NULL, 't'},
@@ -110,6 +119,8 @@ static const struct option long_options[] = {
     {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"connection-rate", required_argument, NULL, OPTION_CONNECTION_RATE},
+    {"sandbox", required_argument, NULL, OPTION_SANDBOX},
+    {"user", required_argument, NULL, OPTION_USER},
     {NULL, 0, NULL, 0},
 };
 
@@ -160,6 +171,14 @@ static int parse_options(int argc, char **argv, struct options *options) {
             if (!parse_rate(optarg, &options->connection_rate))
                 return usage_error("--connection-rate is a number from 0 to 1000000, not ", optarg);
             break;
+        case OPTION_SANDBOX:
+            value = sandbox_mode_parse(optarg);
+            if (value < 0) return usage_error("--sandbox is on, off or require, not ", optarg);
+            options->sandbox = (enum sandbox_mode)value;
+            break;
+        case OPTION_USER:
+            if (sandbox_user_parse(optarg, &options->user) < 0) return STATUS_USAGE;
+            break;
         case 'V':
             puts(DAEMON_SOFTWARE " (" QN_BUILD ")");
             return 0;
@@ -186,7 +205,7 @@ static void protect_process(void) {
 
 int main(int argc, char **argv) {
     struct options options = {.log_level = LOG_INFO, .connection_rate = LISTENER_RATE};
-    struct config config;
+    static struct config config; /* Holds the private key: on a page of its own, as far as it can be had. */
     if (sodium_init() < 0) {
         fputs("qnetd: no source of random numbers\n", stderr);
         return STATUS_RUNTIME;
@@ -196,6 +215,7 @@ int main(int argc, char **argv) {
     int status = parse_options(argc, argv, &options);
     if (status >= 0) return status;
     protect_process();
+    sodium_mlock(&config, sizeof config); /* Never on a disk; where the limit forbids it, as before. */
     if (config_load(&options, &config) < 0) return STATUS_USAGE;
     status = daemon_run(&config);
     config_release(&config);

@@ -43,6 +43,14 @@ static double count_fds(void) {
     return n;
 }
 
+static int write_sandbox(const struct daemon *daemon, struct qn_buf *out) {
+    const struct sandbox_report *sandbox = &daemon->sandbox;
+    int rc = head(out, "qnetd_sandbox_info", "gauge", "Always 1; what confines the process is in the labels.");
+    if (rc < 0) return rc;
+    return qn_buf_printf(out, "qnetd_sandbox_info{uid=\"%u\",no_new_privs=\"%d\",landlock=\"%d\",seccomp=\"%d\"} 1\n",
+                         (unsigned)geteuid(), sandbox->no_new_privs, sandbox->landlock, sandbox->seccomp);
+}
+
 static int write_process(const struct daemon *daemon, struct qn_buf *out) {
     struct rusage usage;
     struct timespec wall;
@@ -53,6 +61,7 @@ static int write_process(const struct daemon *daemon, struct qn_buf *out) {
     double uptime_s = (double)(clock_monotonic_ns() - daemon->started_ns) / 1e9;
     int rc = head(out, "qnetd_build_info", "gauge", "Always 1; what runs is in the labels.");
     if (rc == 0) rc = qn_buf_printf(out, "qnetd_build_info{version=\"%s\",build=\"%s\"} 1\n", QN_VERSION, QN_BUILD);
+    if (rc == 0) rc = write_sandbox(daemon, out);
     if (rc == 0) rc = single(out, "process_cpu_seconds_total", "counter", "User and system time spent.", cpu_s);
     if (rc == 0) rc = single(out, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
     if (rc == 0) rc = single(out, "process_open_fds", "gauge", "Open file descriptors.", count_fds());

@@ -98,6 +98,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     struct list *lists[] = {&node->ops,      &node->link_requests, &node->delivered,
                             &node->circuits, &node->requests};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) list_init(lists[i]);
+    sodium_mlock(&node->secret, sizeof node->secret); /* Not into swap; if the limit forbids it, as before. */
     qn_csprng_init(&node->secret, config->secret);
     qn_rng_init(&node->physics, topology->seed, "physics", config->self);
     qn_rng_init(&node->choices, topology->seed, "choices", config->self);
@@ -165,6 +166,7 @@ void qn_node_free(struct qn_node *node) {
     qn_arena_release(&node->arena);
     qn_arena_release(&node->request_arena);
     qn_csprng_release(&node->secret);
+    sodium_munlock(&node->secret, sizeof node->secret);
     qn_timers_release(&node->timers);
     free(node->actions.list);
     qn_buf_release(&node->actions.bytes);

@@ -279,8 +279,10 @@ static bool config_is_valid(const struct qn_session_config *config) {
 
 int qn_session_new(const struct qn_session_config *config, struct qn_session **ret_session) {
     if (!config_is_valid(config)) return -QN_EINVAL;
-    struct qn_session *session = calloc(1, sizeof *session);
+    /* On pages of its own that are kept out of swap and core files, as far as the system lets us. */
+    struct qn_session *session = sodium_malloc((sizeof *session + 63) / 64 * 64); /* Aligned only if the size is. */
     if (session == NULL) return -QN_ENOMEM;
+    memset(session, 0, sizeof *session);
     session->config = *config;
     if (session->config.protocol_max == 0) {
         session->config.protocol_min = QN_PROTOCOL_MIN;
@@ -308,7 +310,7 @@ void qn_session_free(struct qn_session *session) {
     qn_buf_release(&session->input);
     qn_buf_release(&session->output);
     sodium_memzero(session, sizeof *session);
-    free(session);
+    sodium_free(session);
 }
 
 struct qn_buf *qn_session_output(struct qn_session *session) {

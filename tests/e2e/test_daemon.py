@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from harness import QNETD, Lab, eventually  # noqa: E402
+from harness import QNETD, Lab, decode, eventually  # noqa: E402
 
 # Fields of ControlRequest and ControlResponse.
 STATUS, FAULT, EVENTS, CANCEL, VERSION, STOP = 2, 8, 10, 13, 14, 16
@@ -84,6 +84,9 @@ class Configuration(unittest.TestCase):
         os.chmod(identity, 0o640)
         self.assertIn("chmod 600", self.refused("--identity", identity))
         os.chmod(identity, 0o600)
+        os.chmod(self.lab["alice"].state, 0o770)
+        self.assertIn("chmod go-w", self.refused("--identity", identity))
+        os.chmod(self.lab["alice"].state, 0o700)
         with open(identity, "w", encoding="utf-8") as file:
             file.write("not a key\n")
         self.assertIn("not a private key", self.refused("--identity", identity))
@@ -230,6 +233,12 @@ class Sessions(unittest.TestCase):
             file.write("nonsense: 1\n")
         self.alice.signal(signal.SIGHUP)
         eventually(lambda: "reload_refused" in self.alice.log(), what="refused")
+        os.rename(self.lab.topology, self.lab.topology + ".old")
+        with open(self.lab.topology, "w", encoding="utf-8") as file:
+            file.write(self.lab.text())
+        if "landlock" in self.alice.log():
+            self.alice.signal(signal.SIGHUP)
+            eventually(lambda: "reload_hidden" in self.alice.log(), what="hidden")
         self.assertTrue(self.alice.is_ready())
 
     def test_log_is_json_lines_without_secrets(self):
@@ -258,6 +267,51 @@ class Sessions(unittest.TestCase):
                 pass
             self.assertEqual(message, b"STOPPING=1")
             self.assertEqual(self.alice.wait(), 0)
+
+
+class Sandbox(unittest.TestCase):
+    """What it keeps out is in tests/unit/sandbox.c; every other test here runs inside it."""
+
+    def setUp(self):
+        self.lab = Lab("alice", "bob")
+        self.addCleanup(self.lab.close)
+        self.alice, self.bob = self.lab["alice"], self.lab["bob"]
+
+    def status_line(self, node, name):
+        with open(f"/proc/{node.process.pid}/status", encoding="utf-8") as file:
+            return next(line.split()[1:] for line in file if line.startswith(name + ":"))
+
+    def test_on_by_default_and_says_so(self):
+        self.alice.start()
+        self.bob.start("--sandbox", "off")
+        self.alice.wait_ready()
+        self.bob.wait_ready()
+        self.assertEqual([self.status_line(node, "Seccomp") for node in (self.alice, self.bob)], [["2"], ["0"]])
+        self.assertEqual([self.status_line(node, "NoNewPrivs") for node in (self.alice, self.bob)], [["1"], ["0"]])
+        self.assertEqual(self.status_line(self.alice, "CapPrm"), ["0000000000000000"])
+        uid = os.geteuid()
+        self.assertEqual(self.bob.metric(f'qnetd_sandbox_info{{uid="{uid}",no_new_privs="0",landlock="0",seccomp="0"}}'), 1)
+        self.assertIn(f'qnetd_sandbox_info{{uid="{uid}",no_new_privs="1",landlock="', self.alice.get("/metrics")[1])
+        with self.alice.control() as control:
+            self.assertIn(b"seccomp", decode(control.ask([(1, 7), (STATUS, [])])[STATUS_INFO][0])[100][0])
+        self.assertIn('"code":"sandbox"', self.alice.log())
+
+    def test_goes_on_as_another_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can change to another user")
+        self.alice.start("--user", "nobody", "--sandbox", "require")
+        self.assertEqual(self.alice.wait(), 1)
+        self.assertIn("cannot use the state directory", self.alice.log())
+        os.chmod(self.lab.directory, 0o755)
+        os.chown(self.alice.state, 65534, 65534)
+        self.alice.start("--user", "nobody", "--sandbox", "require")
+        self.bob.start()
+        self.alice.wait_ready()
+        self.assertEqual(self.status_line(self.alice, "Uid"), ["65534"] * 4)
+        self.assertEqual(self.status_line(self.alice, "Groups"), [])
+        self.assertEqual(os.stat(self.alice.control_path).st_uid, 65534)
+        self.assertEqual(self.alice.stop(), 0)
+        self.assertFalse(os.path.exists(self.alice.control_path))
 
 
 class Strangers(unittest.TestCase):

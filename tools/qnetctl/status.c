@@ -50,6 +50,7 @@ static int print_one(const struct ctl *ctl, const Qnet__V1__StatusInfo *info) {
            colour_end(ctl->out_colour, colour), info->ready ? "" : ": ",
            info->ready ? "" : text_clean(info->not_ready_because));
     printf("  software  %s, up for %s\n", text_clean(info->software), text_duration(wall_s(info, info->uptime_ns)));
+    if (*info->sandbox != '\0') printf("  sandbox   %s\n", text_clean(info->sandbox));
     printf("  time      %.6f s emulated, %g emulated seconds a second\n", (double)info->now_ns * 1e-9,
            info->time_scale);
     printf("  memories  %" PRIu32 " of %" PRIu32 " in use, %" PRIu32 " pairs, keeps %" PRIu32 " joint states\n",
