@@ -62,6 +62,7 @@ static const struct {
     const char *path;
     uint64_t access;
 } places[] = {
+    {"/", FS_READ_DIR}, /* libuv holds it open in reserve, and again after a shortage of descriptors. Names only. */
     {"/etc/resolv.conf", FS_READ},
     {"/etc/hosts", FS_READ},
     {"/etc/nsswitch.conf", FS_READ},
