@@ -279,6 +279,7 @@ static bool config_is_valid(const struct qn_session_config *config) {
 
 int qn_session_new(const struct qn_session_config *config, struct qn_session **ret_session) {
     if (!config_is_valid(config)) return -QN_EINVAL;
+    if (sodium_init() < 0) return -QN_ENOMEM; /* Nothing, but for the first time. */
     /* On pages of its own that are kept out of swap and core files, as far as the system lets us. */
     struct qn_session *session = sodium_malloc((sizeof *session + 63) / 64 * 64); /* Aligned only if the size is. */
     if (session == NULL) return -QN_ENOMEM;
