@@ -313,7 +313,7 @@ static int enter_sandbox(struct daemon *daemon) {
     const struct options *options = &config->options;
     struct sandbox_plan plan = {.mode = options->sandbox,
                                 .user = &options->user,
-                                .state_path = options->state_path,
+                                .state_path = config_state_directory(options),
                                 .control_path = config->control_path,
                                 .topology_path = options->topology_path};
     uint16_t *ports = calloc(daemon->peers.len * 2 + 1, sizeof *ports);
@@ -337,20 +337,20 @@ static int enter_sandbox(struct daemon *daemon) {
 
 /* Whatever can fail; the neighbours are dialled only when nothing has. */
 static int open_all(struct daemon *daemon) {
-    int rc = qn_arena_init(&daemon->arena, QN_ARENA_SIZE);
-    if (rc == 0) rc = new_node(daemon);
-    if (rc < 0) {
-        log_write(&daemon->log, LOG_ERROR, "start_failed", NULL, "%s (%s)", qn_err_what(rc), qn_err_todo(rc));
-        return rc;
-    }
-    rc = peers_init(daemon);
+    int rc = peers_init(daemon);
     descriptors_init(daemon);
     int rc_listeners = listeners_init(daemon), rc_control = control_init(daemon), rc_ops = ops_init(daemon);
     if (rc == 0) rc = rc_listeners;
     if (rc == 0) rc = rc_control;
     if (rc == 0) rc = rc_ops;
     if (rc == 0) rc = enter_sandbox(daemon);
-    if (rc == 0) peers_dial(daemon);
+    if (rc < 0) return rc; /* The log has why. */
+    rc = qn_arena_init(&daemon->arena, QN_ARENA_SIZE);
+    if (rc == 0) rc = new_node(daemon); /* Its key store is the user's, and has a thread. */
+    if (rc == 0)
+        peers_dial(daemon);
+    else
+        log_write(&daemon->log, LOG_ERROR, "start_failed", NULL, "%s (%s)", qn_err_what(rc), qn_err_todo(rc));
     return rc;
 }
 
