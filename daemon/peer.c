@@ -206,9 +206,10 @@ static void on_live_envelope(struct conn *conn, const uint8_t *bytes, size_t len
     int rc = daemon_event(lane->peer->daemon, &event);
     if (rc != -QN_EPROTOCOL || lane->conn != conn) return;
     lane->n_failures[FAIL_PROTOCOL]++;
-    log_write(&lane->peer->daemon->log, LOG_WARNING, "protocol", lane->peer->name, "closing the %s session: %s (%s)",
-              plane_names[lane->plane], qn_err_what(rc), qn_err_todo(rc));
-    conn_close(conn, QNET__V1__CLOSE_REASON__CLOSE_REASON_PROTOCOL, "wrong message");
+    const char *what = qn_node_violation(lane->peer->daemon->node);
+    log_write(&lane->peer->daemon->log, LOG_WARNING, "protocol", lane->peer->name,
+              "closing the %s session: %s: %s (%s)", plane_names[lane->plane], qn_err_what(rc), what, qn_err_todo(rc));
+    conn_close(conn, QNET__V1__CLOSE_REASON__CLOSE_REASON_PROTOCOL, what);
     lane_detach(lane, rc);
 }
 

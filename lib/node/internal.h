@@ -399,6 +399,7 @@ struct qn_node {
     size_t n_waits;
 
     uint64_t n_swaps, n_pairs_delivered, n_expired, n_teleports, n_dropped, n_relayed, n_resent, n_protocol_errors;
+    const char *violation; /* The last rule a peer broke; constant text. */
 };
 
 void node_peer_gone(struct qn_node *node, uint16_t peer); /* Its incarnation is over. */

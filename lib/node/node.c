@@ -279,6 +279,8 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
 
 uint64_t qn_node_deadline_ns(const struct qn_node *node) { return qn_timers_next(&node->timers); }
 
+const char *qn_node_violation(const struct qn_node *node) { return node->violation != NULL ? node->violation : ""; }
+
 bool qn_node_is_ready(const struct qn_node *node, const char **ret_why) {
     static const char *const why[2] = {"a classical session is down", "a quantum session is down"};
     *ret_why = "";

@@ -107,6 +107,8 @@ struct qn_actions {
 /* Borrowed until the next step. Fails only with -QN_ENOMEM or -QN_EPROTOCOL (the peer's bytes are wrong: close the
  * session); the actions are valid on failure too. */
 int qn_node_step(struct qn_node *node, const struct qn_event *event, const struct qn_actions **ret_actions);
+const char *
+qn_node_violation(const struct qn_node *node); /* What was wrong at the last -QN_EPROTOCOL; constant text. */
 uint64_t
 qn_node_deadline_ns(const struct qn_node *node); /* Step again by then; QN_NEVER if only an event can wake it. */
 

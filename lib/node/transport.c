@@ -292,6 +292,11 @@ void transport_send_plane(struct qn_node *node) {
 
 /* ---- receiving ---- */
 
+static int violation(struct qn_node *node, const char *what) {
+    node->violation = what;
+    return -QN_EPROTOCOL;
+}
+
 static int deliver_photon(struct qn_node *node, uint16_t from, const Qnet__V1__Photon *photon) {
     switch (photon->body_case) {
     case QNET__V1__PHOTON__BODY_ATTEMPT:
@@ -301,7 +306,7 @@ static int deliver_photon(struct qn_node *node, uint16_t from, const Qnet__V1__P
         bb84_on_train(node, from, photon->train);
         return 0;
     default:
-        return -QN_EPROTOCOL;
+        return violation(node, "a photon of an unknown kind");
     }
 }
 
@@ -310,7 +315,8 @@ static int deliver_plane(struct qn_node *node, uint16_t from, const Qnet__V1__Pl
         link_on_clicked(node, from, message->clicked);
         return 0;
     }
-    return qn_plane_on_message(node->plane, from, message);
+    int rc = qn_plane_on_message(node->plane, from, message);
+    return rc == -QN_EPROTOCOL ? violation(node, "a hosting message that contradicts itself or the rules") : rc;
 }
 
 static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope *e) {
@@ -374,7 +380,7 @@ static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope
         bb84_on_message(node, from, e->bb84);
         break;
     default:
-        return -QN_EPROTOCOL;
+        return violation(node, "a message of an unknown kind");
     }
     return 0;
 }
@@ -386,7 +392,8 @@ static bool is_over(const struct remote *remote, uint64_t incarnation) {
 }
 
 static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const uint8_t *bytes, size_t len) {
-    if (envelope->hops >= MAX_HOPS || envelope->to >= node->topology->n_nodes) return -QN_EPROTOCOL;
+    if (envelope->to >= node->topology->n_nodes) return violation(node, "an envelope to no node of the topology");
+    if (envelope->hops >= MAX_HOPS) return violation(node, "an envelope that has gone in circles");
     struct qn_buf *scratch = &node->scratch;
     scratch->len = 0;
     uint8_t hops[2] = {0x40, (uint8_t)(envelope->hops + 1)}; /* Field 8 again: the later value counts. */
@@ -403,14 +410,18 @@ static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const
 int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16_t peer, const uint8_t *bytes,
                           size_t len) {
     Qnet__V1__Envelope *e = qn_wire_unpack(&qnet__v1__envelope__descriptor, &node->arena, bytes, len);
-    if (e == NULL || e->from >= node->topology->n_nodes || e->from == node->self || e->channel > 1)
-        return -QN_EPROTOCOL;
+    if (e == NULL) return violation(node, "an envelope that is malformed, or too large when unpacked");
+    if (e->from >= node->topology->n_nodes) return violation(node, "an envelope from no node of the topology");
+    if (e->from == node->self) return violation(node, "an envelope in this node's own name");
+    if (e->channel > 1) return violation(node, "an envelope on an unknown channel");
     bool photon = e->body_case == QNET__V1__ENVELOPE__BODY_PHOTON;
-    if (photon && (session != QN_QUANTUM || e->from != peer || e->to != node->self)) return -QN_EPROTOCOL;
-    if (!photon && e->channel == 0 && session != QN_CLASSICAL) return -QN_EPROTOCOL;
+    if (photon && (session != QN_QUANTUM || e->from != peer || e->to != node->self))
+        return violation(node, "a photon that did not come from the neighbour itself, by its fibre");
+    if (!photon && e->channel == 0 && session != QN_CLASSICAL)
+        return violation(node, "a classical envelope on the quantum plane");
     if (!photon && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET &&
         (e->channel == 1) != (e->body_case == QNET__V1__ENVELOPE__BODY_PLANE))
-        return -QN_EPROTOCOL;
+        return violation(node, "a message on the other plane's channel");
     if (e->to != node->self) return relay(node, e, bytes, len);
 
     struct remote *remote = &node->remotes[e->from];

@@ -11,12 +11,14 @@ PACKABLE = {"uint32", "int32", "sint32", "uint64", "int64", "sint64", "bool", "f
 
 
 class Schema:
-    """The messages of one file: {message: {field name: (number, type, repeated)}}; enumerators in `enums`."""
+    """The messages of some files: {message: {field name: (number, type, repeated)}}; enumerators in `enums`."""
 
-    def __init__(self, name):
+    def __init__(self, *names, folder=PROTO_DIR):
         self.messages, self.enums, self.enum_names = {}, {}, set()
-        with open(os.path.join(PROTO_DIR, name + ".proto"), encoding="utf-8") as file:
-            text = re.sub(r"//[^\n]*", "", file.read())
+        text = ""
+        for name in names:
+            with open(os.path.join(folder, name + ".proto"), encoding="utf-8") as file:
+                text += re.sub(r"//[^\n]*", "", file.read())
         text = re.sub(r"oneof\s+\w+\s*{([^}]*)}", r"\1", text)
         for kind, title, body in re.findall(r"(message|enum)\s+(\w+)\s*{([^}]*)}", text):
             if kind == "enum":
@@ -51,6 +53,8 @@ class Schema:
         while at < len(data):
             tag, at = read_varint(data, at)
             raw, at = read_raw(data, at, tag & 7)
+            if tag >> 3 not in by_number:
+                continue  # Of a later version.
             name, kind, repeated = by_number[tag >> 3]
             if repeated:
                 packed = tag & 7 == BYTES and kind in PACKABLE
