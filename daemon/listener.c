@@ -8,7 +8,8 @@
  * more than LISTENER_PENDING_ADDRESS_MAX of them. When all are taken, the oldest that has not even shown a preface
  * gives way: a neighbour shows its own with the first bytes, so who merely holds places cannot keep it out. A flood
  * gets TURN_ACCEPTS connections a turn; in between, sessions go on. Strangers learn nothing: reasons are counted and
- * logged (all of them under one subject, so that many addresses make no more lines than one), not told. */
+ * logged (all of them under one subject, so that many addresses make no more lines than one), not told. A neighbour
+ * that has proved its key and is refused nonetheless is told why, and has log lines under its own name. */
 #include "listener.h"
 
 #include <assert.h>
@@ -61,8 +62,11 @@ static void on_closed(struct conn *conn, const struct conn_end *end) {
     struct listener *listener = conn->owner;
     unlink_pending(listener, conn);
     listener->n_failures[lane_failure_of(end->error)]++;
-    log_write(&listener->daemon->log, LOG_INFO, "handshake_failed", NULL, "%s on the %s port: %s%s%s", conn->address,
-              plane_names[listener->plane], qn_err_what(end->error), *end->detail != '\0' ? ": " : "", end->detail);
+    int node = qn_session_peer(conn->session);
+    const char *name = node >= 0 ? listener->daemon->config->topology.nodes[node].name : NULL;
+    log_write(&listener->daemon->log, name != NULL ? LOG_WARNING : LOG_INFO, "handshake_failed", name,
+              "%s on the %s port: %s%s%s", conn->address, plane_names[listener->plane], qn_err_what(end->error),
+              *end->detail != '\0' ? ": " : "", end->detail);
 }
 
 static const struct conn_ops pending_ops = {on_open, on_envelope, on_closed};

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ struct qn_session {
     char peer_software[64], detail[128]; /* As the peer or we said; printable. */
     enum state state;
     uint32_t version; /* Agreed on; 0 until open. */
+    bool is_proved;   /* The peer has the key of node config.peer. */
     uint8_t preface[PREFACE_LEN];
     struct qn_noise noise;
     struct qn_noise_cipher sending, receiving;
@@ -324,6 +326,8 @@ bool qn_session_is_called(const struct qn_session *session) {
     return session->state != AWAIT_PREFACE && session->state != CLOSED;
 }
 
+int qn_session_peer(const struct qn_session *session) { return session->is_proved ? session->config.peer : -1; }
+
 uint64_t qn_session_received(const struct qn_session *session) { return session->received_frames; }
 
 /* ---- Hello ---- */
@@ -353,6 +357,7 @@ static void on_hello(struct qn_session *session, const uint8_t *payload, size_t 
     const struct qn_session_config *own = &session->config;
     Qnet__V1__Hello *hello = qn_wire_unpack(&qnet__v1__hello__descriptor, &session->arena, payload, len);
     session->state = OPEN;
+    session->is_proved = true;
     if (hello == NULL || hello->incarnation == 0 || hello->topology_digest.len != sizeof own->topology_digest ||
         !agrees_with_preface(session, hello)) {
         refuse_protocol(session, "malformed Hello");
@@ -361,7 +366,10 @@ static void on_hello(struct qn_session *session, const uint8_t *payload, size_t 
     uint32_t low = hello->protocol_min > own->protocol_min ? hello->protocol_min : own->protocol_min;
     uint32_t high = hello->protocol_max < own->protocol_max ? hello->protocol_max : own->protocol_max;
     if (low > high) {
-        refuse(session, -QN_EVERSION, REASON(VERSION), "no protocol version in common");
+        char detail[96];
+        snprintf(detail, sizeof detail, "no protocol version in common: %u to %u here, %u to %u there",
+                 own->protocol_min, own->protocol_max, hello->protocol_min, hello->protocol_max);
+        refuse(session, -QN_EVERSION, REASON(VERSION), detail);
     } else if (memcmp(hello->topology_digest.data, own->topology_digest, sizeof own->topology_digest) != 0) {
         refuse(session, -QN_ETOPOLOGY, REASON(TOPOLOGY), "the two ends read different topologies");
     } else if (hello->node != own->peer) {

@@ -83,6 +83,7 @@ struct qn_buf *qn_session_output(struct qn_session *session);
 bool qn_session_is_open(const struct qn_session *session);
 /* True once the caller has shown that it knows this node's key and network: no scanner. True for an initiator. */
 bool qn_session_is_called(const struct qn_session *session);
+int qn_session_peer(const struct qn_session *session); /* Node whose key the other end has proved to have, or -1. */
 uint64_t qn_session_received(const struct qn_session *session); /* Whole frames that opened, ever. */
 /* Adds an envelope to the frame being filled (a full frame is sealed at once). -QN_ELIMIT if too long, -QN_ECLOSED. */
 int qn_session_send(struct qn_session *session, const void *envelope, size_t len);

@@ -7,7 +7,8 @@ import struct
 
 PROTO_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "proto", "qnet", "v1")
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-PACKABLE = {"uint32", "int32", "sint32", "uint64", "int64", "sint64", "bool", "fixed64", "double"}
+PACKABLE = {"uint32", "int32", "sint32", "uint64", "int64", "sint64", "bool", "fixed64", "sfixed64", "double"}
+WIDE = {"fixed64": "<Q", "sfixed64": "<q", "double": "<d"}
 
 
 class Schema:
@@ -38,8 +39,8 @@ class Schema:
         return out
 
     def _encode_one(self, number, kind, value):
-        if kind in ("fixed64", "double"):
-            return varint(number << 3 | FIXED64) + struct.pack("<Q" if kind == "fixed64" else "<d", value)
+        if kind in WIDE:
+            return varint(number << 3 | FIXED64) + struct.pack(WIDE[kind], value)
         if kind in ("string", "bytes") or kind in self.messages:
             body = self.encode(kind, value) if kind in self.messages else value.encode() if isinstance(value, str) else value
             return varint(number << 3 | BYTES) + varint(len(body)) + body
@@ -66,14 +67,12 @@ class Schema:
     def _unpack(self, kind, data):
         at = 0
         while at < len(data):
-            raw, at = read_raw(data, at, FIXED64 if kind in ("fixed64", "double") else VARINT)
+            raw, at = read_raw(data, at, FIXED64 if kind in WIDE else VARINT)
             yield self._decode_one(kind, raw)
 
     def _decode_one(self, kind, raw):
-        if kind == "double":
-            return struct.unpack("<d", raw)[0]
-        if kind == "fixed64":
-            return struct.unpack("<Q", raw)[0]
+        if kind in WIDE:
+            return struct.unpack(WIDE[kind], raw)[0]
         if kind == "string":
             return raw.decode()
         if kind == "bool":
