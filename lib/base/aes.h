@@ -11,6 +11,7 @@
  * counter: not for keys that someone on the same machine must not learn. */
 struct qn_aes {
     uint8_t round_key[11][16];
+    const struct qn_aes_set *set; /* What this machine does fastest. */
 };
 
 void qn_aes_init(struct qn_aes *aes, const uint8_t key[16]);
@@ -20,7 +21,7 @@ void qn_aes_release(struct qn_aes *aes); /* Wipes. */
  * index[i] % 4, little-endian. */
 void qn_aes_words(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out);
 
-/* The instruction sets this machine can run, for tests; the portable one first. NULL past the end. */
+/* The instruction sets this machine can run; the portable one first. NULL past the end. */
 struct qn_aes_set {
     const char *name;
     void (*words)(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out);

@@ -15,11 +15,7 @@
 #include "link/choices.h"
 #include "link/fast.h"
 
-#define CELLS (QN_INTENSITIES_MAX * 4)
-#define OUTCOMES 8 /* 0: none; 1 + 3 b + (0, 1, 2): detector's basis b; 0, 1, both. Last: never. */
-
-/* What a click is, in a byte. */
-enum { CLICK_BASIS = 1, CLICK_BIT = 2, CLICK_BOTH = 4, CLICK = 8 };
+#define OUTCOMES FAST_COLUMNS /* 0: none; 1 + 3 b + (0, 1, 2): detector's basis b; 0, 1, both. Last: never. */
 
 struct pixels {
     double afterpulse;
@@ -40,19 +36,19 @@ struct pixels {
 struct qn_detector {
     struct qn_source source;
     struct qn_stream stream;
-    double candidate, mean_gap, test_basis; /* Chance in a pulse; mean number of pulses between two; see receiver. */
+    double candidate, test_basis; /* Chance of a candidate in a pulse; see receiver. */
+    const struct fast_set *set;
     struct fast_rng rng;
-    struct fast_log log;
-    uint64_t bound[CELLS][OUTCOMES]; /* Keep the outcome drawn if the rest of the draw is below; else the other. */
-    uint8_t outcome[CELLS][OUTCOMES][2];
+    struct fast_gaps gaps;
+    struct fast_outcomes outcomes;
     bool is_sequential, is_fresh;
     struct pixels pixels;
-    /* Candidates kept of the last batch, the first `at` of which are dealt with. */
-    uint64_t drawn; /* First pulse not drawn yet. */
+    /* Candidates kept of the last batch, the first `at` of which are dealt with; offsets count from `base`. */
+    uint64_t drawn, base; /* First pulse not drawn yet. */
     size_t kept, at;
-    uint64_t position[QN_DETECT_BATCH];
+    uint32_t offset[QN_DETECT_BATCH];
     uint8_t code[QN_DETECT_BATCH + 64];
-    uint64_t draws[2 * QN_DETECT_BATCH], gap[QN_DETECT_BATCH];
+    uint64_t draws[2 * QN_DETECT_BATCH], position[QN_DETECT_BATCH];
     uint32_t words[QN_DETECT_BATCH];
 };
 
@@ -68,10 +64,9 @@ void qn_detector_free(struct qn_detector *detector) {
 
 /* ---- Tables ---- */
 
-/* Vose's form of the alias method, in integers: what falls to a column beyond 2^61 goes to others. */
-static void alias_make(const double chance[OUTCOMES], uint64_t bound[OUTCOMES], uint8_t outcome[OUTCOMES][2]) {
-    double share[OUTCOMES];
-    unsigned small[OUTCOMES], large[OUTCOMES], n_small = 0, n_large = 0;
+/* Vose's form of the alias method (IEEE Trans. Softw. Eng. 17, 972, 1991). A draw has 61 bits besides the column; the
+ * lowest 8 of its bound are the two outcomes. */
+static void alias_make(const double chance[OUTCOMES], uint64_t entry[OUTCOMES]) {
     static const uint8_t codes[OUTCOMES] = {
         0,
         CLICK,
@@ -82,10 +77,11 @@ static void alias_make(const double chance[OUTCOMES], uint64_t bound[OUTCOMES], 
         CLICK | CLICK_BASIS | CLICK_BOTH,
         0,
     };
+    double share[OUTCOMES];
+    unsigned small[OUTCOMES], large[OUTCOMES], n_small = 0, n_large = 0;
     for (unsigned i = 0; i < OUTCOMES; i++) {
         share[i] = chance[i] * OUTCOMES;
-        outcome[i][0] = outcome[i][1] = codes[i];
-        bound[i] = UINT64_MAX;
+        entry[i] = (UINT64_MAX & ~UINT64_C(0xff)) | (uint64_t)codes[i] << 4 | codes[i];
         if (share[i] < 1)
             small[n_small++] = i;
         else
@@ -93,8 +89,7 @@ static void alias_make(const double chance[OUTCOMES], uint64_t bound[OUTCOMES], 
     }
     while (n_small > 0 && n_large > 0) {
         unsigned s = small[--n_small], l = large[--n_large];
-        bound[s] = (uint64_t)(share[s] * 0x1p61);
-        outcome[s][1] = codes[l];
+        entry[s] = (uint64_t)(share[s] * 0x1p56) << 8 | (uint64_t)codes[l] << 4 | codes[s];
         share[l] -= 1 - share[s];
         if (share[l] < 1)
             small[n_small++] = l;
@@ -105,7 +100,7 @@ static void alias_make(const double chance[OUTCOMES], uint64_t bound[OUTCOMES], 
 
 /* Chances of outcomes of a candidate, by choice. Sets the chance of a candidate. */
 static void tables_make(struct qn_detector *detector, const struct qn_optics *optics) {
-    double chance[CELLS][OUTCOMES] = {{0}};
+    double chance[FAST_CELLS][OUTCOMES] = {{0}};
     double measured[2] = {1 - optics->receiver.test_basis, optics->receiver.test_basis};
     detector->candidate = 0;
     for (unsigned cell = 0; cell < 4 * optics->source.n; cell++) {
@@ -127,7 +122,7 @@ static void tables_make(struct qn_detector *detector, const struct qn_optics *op
             rest -= chance[cell][o];
         }
         chance[cell][0] = rest > 0 ? rest : 0;
-        alias_make(chance[cell], detector->bound[cell], detector->outcome[cell]);
+        alias_make(chance[cell], detector->outcomes.entry[cell]);
     }
 }
 
@@ -138,9 +133,10 @@ void qn_detector_start(struct qn_detector *detector, const struct qn_optics *opt
     detector->test_basis = receiver->test_basis;
     qn_stream_init(&detector->stream, key);
     tables_make(detector, optics);
-    detector->mean_gap = detector->candidate < 1 ? -1 / log1p(-detector->candidate) : 0;
+    detector->set = fast_set_best();
     fast_rng_init(&detector->rng, seed, index);
-    fast_log_init(&detector->log);
+    double chance = detector->candidate;
+    fast_gaps_init(&detector->gaps, chance > 0 && chance < 1 ? -1 / log1p(-chance) : 0);
     detector->kept = detector->at = 0;
     detector->is_fresh = true;
     detector->is_sequential = receiver->dead_pulses > 0 || receiver->afterpulse > 0;
@@ -153,96 +149,49 @@ void qn_detector_start(struct qn_detector *detector, const struct qn_optics *opt
 
 /* ---- A batch of candidates, kept or not ---- */
 
-/* Positions from gaps; returns how many lie before `end`, and moves *at behind the last of them, or to `end`. */
-static size_t positions_make(const uint64_t *gap, size_t n, uint64_t *at, uint64_t end, uint64_t *position) {
-    uint64_t next = *at;
-    for (size_t i = 0; i < n; i++) {
-        if (gap[i] >= end - next) {
-            *at = end;
-            return i;
-        }
-        position[i] = next + gap[i];
-        next = position[i] + 1;
-        if (next == end) {
-            *at = end;
-            return i + 1;
-        }
-    }
-    *at = next;
-    return n;
-}
-
 /* How many to draw at once: not many more than the stretch will need. */
 static size_t batch_size(const struct qn_detector *detector, uint64_t left) {
     double expected = (double)left * detector->candidate * 1.125 + 8;
     return expected < QN_DETECT_BATCH ? ((size_t)expected + FAST_LANES - 1) / FAST_LANES * FAST_LANES : QN_DETECT_BATCH;
 }
 
-/* Draws candidates of pulses [*next, end) and keeps, in place, those that click. */
-static void batch_draw(struct qn_detector *d, uint64_t *next, uint64_t end) {
-    d->kept = d->at = 0;
+/* Draws candidates of pulses [*next, end); those that click go to `offset` and `code`. */
+static size_t batch_draw(struct qn_detector *d, uint64_t *next, uint64_t end, uint64_t base, uint32_t *offset) {
     if (!(d->candidate > 0)) {
         *next = end;
-        return;
+        return 0;
     }
     size_t n = batch_size(d, end - *next);
-    const uint64_t *which = d->draws + n;
-    fast_rng_fill(&d->rng, d->draws, 2 * n);
-    fast_gaps(&d->log, d->draws, n, d->mean_gap, d->gap);
-    n = positions_make(d->gap, n, next, end, d->position);
+    const uint64_t *gaps = d->draws, *which = d->draws + n;
+    d->set->fill(&d->rng, d->draws, 2 * n);
+    n = d->set->positions(&d->gaps, gaps, n, next, end, d->position);
     qn_aes_words(&d->stream.aes, d->stream.nonce, d->position, n, d->words);
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t word = d->words[i];
-        unsigned cell =
-            choice_intensity(&d->source, word) << 2 | (unsigned)choice_basis(&d->source, word) << 1 | (word & 1);
-        unsigned column = which[i] & (OUTCOMES - 1);
-        uint8_t code = d->outcome[cell][column][which[i] >> 3 >= d->bound[cell][column]];
-        code ^= (uint8_t)((code & CLICK_BOTH) >> 1 & d->draws[i] << 1); /* Unused bits of the gap's draw. */
-        d->position[kept] = d->position[i];
-        d->code[kept] = code;
-        kept += code >> 3;
-    }
-    d->kept = kept;
+    return d->set->keep(&d->source, &d->outcomes, d->position, d->words, which, gaps, n, base, offset, d->code);
 }
 
 /* ---- Into the arrays ---- */
 
-/* Bit i of the result is bit `shift` of code[i]. */
-static uint64_t bits_of(const uint8_t code[64], unsigned shift) {
-    uint64_t bits = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        uint64_t eight;
-        memcpy(&eight, code + 8 * i, sizeof eight);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        eight = __builtin_bswap64(eight);
-#endif
-        bits |= ((eight >> shift & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56) << 8 * i;
-    }
-    return bits;
-}
-
-/* Appends `n` codes: code[64 ..] in a buffer that may be written before. */
-static void codes_append(struct qn_detections *out, const uint8_t *code, size_t n) {
+/* Appends the bits of `n` clicks; code[n ..] is writable up to the next 64. */
+static void codes_append(const struct fast_set *set, struct qn_detections *out, const uint8_t *code, size_t n) {
     size_t from = out->len % 64, word = out->len / 64;
     for (size_t i = 0; i < n; word++) {
         uint8_t part[64] = {0};
+        uint64_t bits[3];
         size_t some = 64 - from < n - i ? 64 - from : n - i;
-        memcpy(part + from, code + i, some);
-        uint64_t basis = bits_of(part, 0), bit = bits_of(part, 1), both = bits_of(part, 2);
-        out->basis[word] = from == 0 ? basis : out->basis[word] | basis;
-        out->bit[word] = from == 0 ? bit : out->bit[word] | bit;
-        out->doubles[0] += (unsigned)__builtin_popcountll(both & ~basis);
-        out->doubles[1] += (unsigned)__builtin_popcountll(both & basis);
+        if (some == 64) {
+            set->split(code + i, bits);
+        } else {
+            memcpy(part + from, code + i, some);
+            set->split(part, bits);
+        }
+        out->basis[word] = from == 0 ? bits[0] : out->basis[word] | bits[0];
+        out->bit[word] = from == 0 ? bits[1] : out->bit[word] | bits[1];
+        out->doubles[0] += (unsigned)__builtin_popcountll(bits[2] & ~bits[0]);
+        out->doubles[1] += (unsigned)__builtin_popcountll(bits[2] & bits[0]);
         i += some;
         from = 0;
     }
     out->len += n;
-}
-
-static void kept_append(struct qn_detector *d, uint64_t first, struct qn_detections *out) {
-    for (size_t i = 0; i < d->kept; i++) out->offset[out->len + i] = (uint32_t)(d->position[i] - first);
-    codes_append(out, d->code, d->kept);
 }
 
 /* ---- Dead time and afterpulses ---- */
@@ -294,14 +243,14 @@ static void click_append(struct qn_detector *d, const struct gate *gate, uint64_
     uint8_t code = (uint8_t)(basis | (counts[1] ? CLICK_BIT : 0));
     if (counts[0] && counts[1]) code = (uint8_t)(basis | CLICK_BOTH | (qn_rng_u64(&p->rng) >> 63 ? CLICK_BIT : 0));
     out->offset[out->len] = (uint32_t)(at - first);
-    codes_append(out, &code, 1);
+    codes_append(d->set, out, &code, 1);
 }
 
 /* Deals with the next gate before `end` in which anything may happen; false if there is none. */
 static bool gate_next(struct qn_detector *d, uint64_t end, uint64_t first, struct qn_detections *out) {
     struct pixels *p = &d->pixels;
     bool lit = d->at < d->kept;
-    uint64_t at = lit ? d->position[d->at] : end;
+    uint64_t at = lit ? d->base + d->offset[d->at] : end;
     if (p->count > 0 && p->coming[p->first].gate < at) {
         at = p->coming[p->first].gate;
         lit = false;
@@ -324,20 +273,19 @@ static bool gate_next(struct qn_detector *d, uint64_t end, uint64_t first, struc
 
 void qn_detector_run(struct qn_detector *d, uint64_t first, uint64_t *next, uint64_t end, struct qn_detections *out) {
     assert(first <= *next && *next <= end && end - first <= UINT64_C(1) << 32);
-    if (!d->is_sequential) {
-        while (*next < end && out->cap - out->len >= QN_DETECT_BATCH) {
-            batch_draw(d, next, end);
-            kept_append(d, first, out);
-        }
-        return;
+    while (!d->is_sequential && *next < end && out->cap - out->len >= QN_DETECT_BATCH) {
+        size_t kept = batch_draw(d, next, end, first, out->offset + out->len);
+        codes_append(d->set, out, d->code, kept);
     }
+    if (!d->is_sequential) return;
     if (d->is_fresh) d->drawn = *next;
     d->is_fresh = false;
     while (*next < end) {
         while (out->len < out->cap && gate_next(d, d->drawn, first, out)) continue;
         if (out->len == out->cap) return;
-        *next = d->drawn;
-        if (d->drawn < end) batch_draw(d, &d->drawn, end);
+        *next = d->base = d->drawn;
+        d->at = d->kept = 0;
+        if (d->drawn < end) d->kept = batch_draw(d, &d->drawn, end, d->base, d->offset);
     }
 }
 
