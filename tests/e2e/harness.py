@@ -134,12 +134,12 @@ class Node:
         self.log_path = os.path.join(self.state, "log")
         self.process = None
 
-    def start(self, *options, topology=None):
+    def start(self, *options, topology=None, program=None, **popen):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [QNETD, "--topology", topology or self.lab.topology, "--node", self.name, "--state", self.state,
+                [program or QNETD, "--topology", topology or self.lab.topology, "--node", self.name, "--state", self.state,
                  "--log-format", "json", "--log-level", "debug", *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **popen})
         return self
 
     def get(self, path, timeout=5):
@@ -194,7 +194,8 @@ class Node:
 class Lab:
     """A line of nodes with keys and ports of their own: names in a row are neighbours."""
 
-    def __init__(self, *names, time_scale=1, roles=None):
+    def __init__(self, *names, time_scale=1, roles=None, link="length: 1km"):
+        self.link = link
         self.temporary = tempfile.TemporaryDirectory(prefix="qnetd-test-")
         self.directory = self.temporary.name
         self.topology = os.path.join(self.directory, "net.yaml")
@@ -224,7 +225,7 @@ class Lab:
             lines += [f"    key: {self.keys[node.name]}"]
         names = list(self.nodes)
         lines += ["links:"]
-        lines += [f"  {a}-{b}: {{between: [{a}, {b}], length: 1km}}" for a, b in zip(names, names[1:])]
+        lines += [f"  {a}-{b}: {{between: [{a}, {b}], {self.link}}}" for a, b in zip(names, names[1:])]
         return "\n".join(lines) + "\n"
 
     def __getitem__(self, name):

@@ -6,7 +6,6 @@ import os
 import random
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -14,10 +13,9 @@ import unittest
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support")]
 from harness import Lab, eventually  # noqa: E402
-from noise_peer import CLASSICAL, CONTROL, ENVELOPE, ENVELOPES, QUANTUM, SESSION, Closed, Peer, with_length  # noqa: E402
+from noise_peer import CLASSICAL, CONTROL, ENVELOPE, ENVELOPES, QUANTUM, Closed, Peer, field, golden_bodies, with_length  # noqa: E402
 
 REASON_PROTOCOL, REASON_OVERLOAD, REASON_VERSION, REASON_TOPOLOGY = 3, 4, 6, 7
-GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "proto", "golden.txt")
 ERROR, VERSION = 3, 14  # Of ControlResponse, ControlRequest.
 
 
@@ -263,18 +261,6 @@ def tree(depth, width):
     return body
 
 
-def length(n):
-    out = b""
-    while n > 0x7F:
-        out += bytes([n & 0x7F | 0x80])
-        n >>= 7
-    return out + bytes([n])
-
-
-def field(number, body):
-    return length(number << 3 | 2) + length(len(body)) + body
-
-
 class Insiders(Network):
     """A neighbour whose key is right breaks a rule: it is told which, it is counted, its session ends; it may come again."""
     options = ("--connection-rate", "0")
@@ -389,24 +375,6 @@ class Insiders(Network):
         self.assertEqual(max(acks), 2)
         peer.ping()
 
-    def golden(self):
-        """Realistic bodies of every kind: (field of Envelope, packed body)."""
-        by_type = {kind: name for name, (number, kind, _) in ENVELOPE.messages["Envelope"].items() if number >= 16}
-        inner = {}  # Messages that travel within another.
-        for outer in ("PlaneMessage", "Photon", "Bb84Message"):
-            for number, kind, _ in ENVELOPE.messages[outer].values():
-                inner.setdefault(kind, []).append((outer, number))
-        with open(GOLDEN, encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("#"):
-                    continue
-                name, packed = line.split()[:2]
-                packed = b"" if packed == "-" else bytes.fromhex(packed)
-                if name in by_type:
-                    yield by_type[name], packed
-                for outer, number in inner.get(name, []):
-                    yield by_type[outer], field(number, packed)
-
     def send_golden(self, name, packed, peers, sender=0):
         number = ENVELOPE.messages["Envelope"][name][0]
         plane = QUANTUM if name == "photon" else CLASSICAL
@@ -431,7 +399,7 @@ class Insiders(Network):
         seed = random.randrange(2**32)
         print(f"# seed {seed}")
         rng = random.Random(seed)
-        messages = list(self.golden())
+        messages = list(golden_bodies())
         self.assertGreater(len(messages), 80)
         peers, n_taken = [None, None], 0
         for name, packed in messages:
@@ -451,7 +419,7 @@ class Insiders(Network):
         """A neighbour may relay, so `from` may be any node. In carol's name it can be a nuisance to carol's channels, which is
         said in the threat model; it cannot end her sessions (see tearDown) or be her on the quantum plane."""
         peers = [None, None]
-        for name, packed in self.golden():
+        for name, packed in golden_bodies():
             self.send_golden(name, packed, peers, sender=2)
 
 

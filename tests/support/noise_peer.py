@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import protolite  # noqa: E402
 
 SESSION = protolite.Schema("session")
-ENVELOPE = protolite.Schema("envelope", "plane", "link", "circuit", "app", "bb84")
+ENVELOPE_FILES = ("envelope", "plane", "link", "circuit", "app", "bb84")
+ENVELOPE = protolite.Schema(*ENVELOPE_FILES)
 CLASSICAL, QUANTUM = 0, 1
 CONTROL, ENVELOPES = 1, 2  # Kinds of frames.
 HANDSHAKE_NAME = b"Noise_XK_25519_ChaChaPoly_SHA256"
@@ -142,7 +143,8 @@ class Closed(Exception):
 
 class Peer:
     """A caller. Each step of the handshake is a method, so that a test may stop, repeat or change any; `open` does all of
-    them. `hello` overrides fields of the Hello."""
+    them. `hello` overrides fields of the Hello. `session_schema` and `schema` are the messages it knows."""
+    session_schema, schema = SESSION, ENVELOPE
 
     def __init__(self, port, private, remote, network="test", plane=CLASSICAL, versions=(1, 2), source=None, timeout=10, node=0,
                  hello=None):
@@ -172,10 +174,10 @@ class Peer:
         return with_length(self.handshake.write_1())
 
     def read_2(self):
-        self.their_hello = SESSION.decode("Hello", self.handshake.read_2(self.read_block()))
+        self.their_hello = self.session_schema.decode("Hello", self.handshake.read_2(self.read_block()))
 
     def hello(self):
-        return SESSION.encode("Hello", {"protocol_min": self.versions[0], "protocol_max": self.versions[1],
+        return self.session_schema.encode("Hello", {"protocol_min": self.versions[0], "protocol_max": self.versions[1],
                                         "incarnation": self.incarnation, "node": self.node,
                                         "topology_digest": self.their_hello["topology_digest"], "software": "a fake node",
                                         **self.changes})
@@ -220,7 +222,7 @@ class Peer:
         self.socket.sendall(self.frame(plain))
 
     def control(self, body):
-        return bytes([CONTROL]) + SESSION.encode("SessionControl", body)
+        return bytes([CONTROL]) + self.session_schema.encode("SessionControl", body)
 
     def send_envelope(self, fields=None, raw=b"", **more):
         """Numbered in its channel unless it says otherwise; `raw` is appended as it is."""
@@ -229,13 +231,13 @@ class Peer:
             channel = fields.get("channel", 0)
             self.sent_seq[channel] += 1
             fields["seq"] = self.sent_seq[channel]
-        self.send_frame(bytes([ENVELOPES]) + with_length(ENVELOPE.encode("Envelope", fields) + raw))
+        self.send_frame(bytes([ENVELOPES]) + with_length(self.schema.encode("Envelope", fields) + raw))
 
     def receive(self):
         """The next frame: ("keep_alive", fields) or ("envelopes", [fields]). Keep-alives are answered. Closed at the end."""
         plain = self.receiving.open(self.read_block())
         if plain[0] == CONTROL:
-            body = SESSION.decode("SessionControl", plain[1:])
+            body = self.session_schema.decode("SessionControl", plain[1:])
             if "close" in body:
                 raise Closed(body["close"].get("reason", 0), body["close"].get("detail", ""))
             if "rekey" in body:
@@ -250,7 +252,7 @@ class Peer:
         found, at = [], 1
         while at < len(plain):
             (length,) = struct.unpack_from(">H", plain, at)
-            found.append(ENVELOPE.decode("Envelope", plain[at + 2:at + 2 + length]))
+            found.append(self.schema.decode("Envelope", plain[at + 2:at + 2 + length]))
             at += 2 + length
         return "envelopes", found
 
@@ -287,3 +289,27 @@ class Peer:
 
 def with_length(data):
     return struct.pack(">H", len(data)) + data
+
+
+def field(number, body):
+    """A field of bytes, or a message."""
+    return protolite.varint(number << 3 | 2) + protolite.varint(len(body)) + body
+
+
+def golden_bodies(schema=ENVELOPE):
+    """Realistic bodies of every kind, from proto/golden.txt: (field of Envelope, packed body)."""
+    by_type = {kind: name for name, (number, kind, _) in schema.messages["Envelope"].items() if number >= 16}
+    inner = {}  # Messages that travel within another.
+    for outer in ("PlaneMessage", "Photon", "Bb84Message"):
+        for number, kind, _ in schema.messages[outer].values():
+            inner.setdefault(kind, []).append((outer, number))
+    with open(os.path.join(protolite.PROTO_DIR, "..", "..", "golden.txt"), encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("#"):
+                continue
+            name, packed = line.split()[:2]
+            packed = b"" if packed == "-" else bytes.fromhex(packed)
+            if name in by_type:
+                yield by_type[name], packed
+            for outer, number in inner.get(name, []):
+                yield by_type[outer], field(number, packed)
