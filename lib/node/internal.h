@@ -197,7 +197,11 @@ struct link_request { /* One create request, at one of its ends. */
 int link_create(struct qn_node *node, uint16_t link, const struct link_request *wanted,
                 struct link_request **ret_request);
 void link_grant(struct qn_node *node, struct link_request *request); /* Sends credit if there is any to give. */
-void link_cancel(struct qn_node *node, struct link_request *request, int error, const char *detail, bool tell);
+void link_cancel(struct qn_node *node, struct link_request *request, int error, const char *detail, bool tell_all);
+struct link_name { /* Of a request, as its messages give it. */
+    uint32_t link, origin, create_id;
+};
+void link_send_cancel(struct qn_node *node, uint16_t to, const struct link_name *name, int error, const char *detail);
 void link_on_create(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCreate *m);
 void link_on_accept(struct qn_node *node, uint16_t from, const Qnet__V1__LinkAccept *m);
 void link_on_reject(struct qn_node *node, uint16_t from, const Qnet__V1__LinkReject *m);

@@ -129,21 +129,32 @@ static void destroy(struct qn_node *node, struct link_request *request) {
     free(request);
 }
 
-void link_cancel(struct qn_node *node, struct link_request *request, int error, const char *detail, bool tell) {
-    if (tell) {
-        Qnet__V1__LinkCancel cancel = QNET__V1__LINK_CANCEL__INIT;
-        Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
-        cancel.link = request->link_index;
-        cancel.origin = request->origin;
-        cancel.create_id = request->create_id;
-        cancel.error = (uint32_t)-error;
-        cancel.detail = (char *)(uintptr_t)detail;
-        envelope.body_case = QNET__V1__ENVELOPE__BODY_LINK_CANCEL;
-        envelope.link_cancel = &cancel;
-        uint16_t station = link_station(node, request->link_index);
-        node_send(node, request->other, &envelope);
-        if (station != request->other) node_send(node, station, &envelope);
-    }
+void link_send_cancel(struct qn_node *node, uint16_t to, const struct link_name *name, int error, const char *detail) {
+    Qnet__V1__LinkCancel cancel = QNET__V1__LINK_CANCEL__INIT;
+    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+    cancel.link = name->link;
+    cancel.origin = name->origin;
+    cancel.create_id = name->create_id;
+    cancel.error = (uint32_t)-error;
+    cancel.detail = (char *)(uintptr_t)detail;
+    envelope.body_case = QNET__V1__ENVELOPE__BODY_LINK_CANCEL;
+    envelope.link_cancel = &cancel;
+    node_send(node, to, &envelope);
+}
+
+enum { TELL_OTHER = 1, TELL_STATION = 2 };
+
+static void tell(struct qn_node *node, const struct link_request *request, unsigned whom, int error,
+                 const char *detail) {
+    const struct link_name name = {request->link_index, request->origin, request->create_id};
+    uint16_t station = link_station(node, request->link_index);
+    if ((whom & TELL_OTHER) != 0) link_send_cancel(node, request->other, &name, error, detail);
+    if ((whom & TELL_STATION) != 0 && ((whom & TELL_OTHER) == 0 || station != request->other))
+        link_send_cancel(node, station, &name, error, detail);
+}
+
+void link_cancel(struct qn_node *node, struct link_request *request, int error, const char *detail, bool tell_all) {
+    if (tell_all) tell(node, request, TELL_OTHER | TELL_STATION, error, detail);
     destroy(node, request);
 }
 
@@ -276,10 +287,14 @@ void link_on_accept(struct qn_node *node, uint16_t from, const Qnet__V1__LinkAcc
     link_grant(node, request);
 }
 
-static void end_request(struct qn_node *node, struct link_request *request, int error, const char *detail) {
+/* `whom` is told besides. The end that asked always tells the station, whose LinkCreate only it can keep in order: the
+ * other end's LinkCancel may have come there first (tests/models/link.pml). */
+static void end_request(struct qn_node *node, struct link_request *request, unsigned whom, int error,
+                        const char *detail) {
     struct circuit *circuit = request->circuit;
     struct request *user = request->user;
     if (user != NULL) user->direct = NULL;
+    tell(node, request, whom, error, detail);
     link_cancel(node, request, error, detail, false);
     if (circuit != NULL)
         circuit_on_link_closed(node, circuit, error, detail);
@@ -290,14 +305,18 @@ static void end_request(struct qn_node *node, struct link_request *request, int 
 void link_on_reject(struct qn_node *node, uint16_t from, const Qnet__V1__LinkReject *m) {
     struct link_request *request = find(node, m->link, m->origin, m->create_id);
     if (request == NULL || !is_head(request) || request->other != from) return;
-    end_request(node, request, -(int)m->error, m->detail);
+    end_request(node, request, TELL_STATION, -(int)m->error, m->detail);
 }
 
+/* From the other end, or from the station, which has lost it. */
 void link_on_cancel(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCancel *m) {
-    if (m->link >= node->topology->n_links || !is_end(node, (uint16_t)m->link, from)) return;
-    if (link_station(node, (uint16_t)m->link) == node->self) station_on_cancel(node, m);
+    if (m->link >= node->topology->n_links) return;
+    uint16_t station = link_station(node, (uint16_t)m->link);
+    if (station == node->self && is_end(node, (uint16_t)m->link, from)) station_on_cancel(node, m);
     struct link_request *request = find(node, m->link, m->origin, m->create_id);
-    if (request != NULL && request->other == from) end_request(node, request, -(int)m->error, m->detail);
+    if (request == NULL || (request->other != from && station != from)) return;
+    unsigned whom = request->other != from ? TELL_OTHER : is_head(request) ? TELL_STATION : 0;
+    end_request(node, request, whom, -(int)m->error, m->detail);
 }
 
 static void pair_complete(struct qn_node *node, struct pair *pair) {
@@ -436,8 +455,10 @@ void link_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (struct list *item = node->link_requests.next, *next; item != &node->link_requests; item = next) {
         next = item->next;
         struct link_request *request = CONTAINER_OF(item, struct link_request, link);
-        if (request->other != peer && link_station(node, request->link_index) != peer) continue;
-        end_request(node, request, -QN_EPEER_DOWN, node_name(node, peer));
+        uint16_t station = link_station(node, request->link_index);
+        if (request->other != peer && station != peer) continue;
+        unsigned whom = request->other != peer ? TELL_OTHER : station != peer && is_head(request) ? TELL_STATION : 0;
+        end_request(node, request, whom, -QN_EPEER_DOWN, node_name(node, peer));
         next = node->link_requests.next; /* Ending one may have ended others. */
     }
 }

@@ -337,8 +337,15 @@ void station_on_peer_gone(struct qn_node *node, uint16_t peer) {
         struct station *station = node->links[i].station;
         const struct qn_topo_link *link = &node->topology->links[i];
         if (station == NULL || (link->a != peer && link->b != peer)) continue;
-        while (!list_is_empty(&station->requests))
-            drop(CONTAINER_OF(station->requests.next, struct station_request, link));
+        uint16_t other = link->a == peer ? link->b : link->a;
+        while (!list_is_empty(&station->requests)) {
+            struct station_request *request = CONTAINER_OF(station->requests.next, struct station_request, link);
+            /* Who was in it with the dead may not know that this life of it ever was. */
+            const struct link_name name = {(uint32_t)i, request->origin, request->create_id};
+            if (request->created && other != node->self)
+                link_send_cancel(node, other, &name, -QN_EPEER_DOWN, node_name(node, peer));
+            drop(request);
+        }
         arm(node, station);
     }
 }
