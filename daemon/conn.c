@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: TCP connects or is accepted, the session does its handshake over it within CONN_HANDSHAKE_MS, the owner
- * is told, envelopes flow both ways. While the peer is silent it is asked every CONN_IDLE_MS whether it is alive; the
+ * is told, envelopes flow both ways. While the peer is silent it is asked every turn->idle_ms whether it is alive; the
  * answer measures the round trip. At the end Close is written, our half of the connection is shut, and the handles are
  * closed when the peer has hung up too or after CONN_LINGER_MS: closing at once could turn our Close into a reset.
  *
@@ -8,7 +8,7 @@
  * no session, a peer that does not read. Each ends in fail(), which tells the owner once and lets the conn die. Only
  * whole frames are signs of life: a peer that sends one byte now and then is silent. If this process itself was stopped
  * for a while (SIGSTOP, a suspended machine), silence proves nothing: what has arrived meanwhile is read before the
- * peer is given up, and it gets another CONN_IDLE_MS to be heard. */
+ * peer is given up, and it gets another idle_ms to be heard. */
 #include "conn.h"
 
 #include <assert.h>
@@ -129,7 +129,7 @@ static void confirm(struct conn *conn) {
     if (conn->confirmed) return;
     conn->confirmed = true;
     conn->opened_ms = uv_now(conn->turn->loop);
-    arm(conn, CONN_IDLE_MS);
+    arm(conn, conn->turn->idle_ms);
     if (conn->ops != NULL) conn->ops->on_open(conn);
 }
 
@@ -244,20 +244,20 @@ static void on_timer(uv_timer_t *timer) {
         fail(conn, -QN_ETIMEOUT, 0, "the handshake took too long", true);
         return;
     }
-    if (now_ms > conn->due_ms + STALL_MS && now_ms > conn->heard_ms + CONN_IDLE_MS)
-        conn->heard_ms = now_ms - CONN_IDLE_MS;
+    uint64_t idle_ms = conn->turn->idle_ms, dead_ms = conn->turn->dead_ms;
+    if (now_ms > conn->due_ms + STALL_MS && now_ms > conn->heard_ms + idle_ms) conn->heard_ms = now_ms - idle_ms;
     if (now_ms - conn->rekeyed_ms >= CONN_REKEY_MS) rekey(conn);
     uint64_t silent_ms = now_ms - conn->heard_ms;
-    if (silent_ms >= CONN_DEAD_MS && !conn->looked) {
+    if (silent_ms >= dead_ms && !conn->looked) {
         conn->looked = true;
         arm(conn, 1); /* The loop reads the sockets before that. */
-    } else if (silent_ms >= CONN_DEAD_MS) {
+    } else if (silent_ms >= dead_ms) {
         fail(conn, -QN_ETIMEOUT, 0, "the peer is silent", true);
-    } else if (silent_ms >= CONN_IDLE_MS) {
+    } else if (silent_ms >= idle_ms) {
         keep_alive(conn);
-        arm(conn, CONN_DEAD_MS - silent_ms < CONN_IDLE_MS ? CONN_DEAD_MS - silent_ms : CONN_IDLE_MS);
+        arm(conn, dead_ms - silent_ms < idle_ms ? dead_ms - silent_ms : idle_ms);
     } else {
-        arm(conn, CONN_IDLE_MS - silent_ms);
+        arm(conn, idle_ms - silent_ms);
     }
 }
 
@@ -295,6 +295,7 @@ static int create(struct turn *turn, const struct qn_session_config *config, con
     conn->created_ms = uv_now(turn->loop);
     conn->initiator = config->initiator;
     conn->plane = config->plane;
+    conn->our_incarnation = config->incarnation;
     conn->peer = config->peer;
     conn->backlog.resume = resume;
     outlet_init(&conn->outlet, turn, (uv_stream_t *)&conn->tcp, qn_session_output(conn->session));

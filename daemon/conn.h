@@ -18,8 +18,8 @@
  * itself. */
 
 #define CONN_HANDSHAKE_MS 5000
-#define CONN_IDLE_MS 5000  /* Silent for so long: ask whether the peer is alive. */
-#define CONN_DEAD_MS 15000 /* Silent for so long: it is not. */
+#define CONN_IDLE_MS 5000  /* Silent for so long: ask whether the peer is alive (turn.h: less with a short */
+#define CONN_DEAD_MS 15000 /* node_dead_after). Silent for so long: it is not. */
 #define CONN_LINGER_MS 1000
 #define CONN_REKEY_MS 120000 /* A key seals for so long. */
 
@@ -56,8 +56,9 @@ struct conn {
     bool shutting; /* uv_shutdown has been called. */
     uint16_t peer; /* Known from the start when we dial; else once open. */
     enum qn_plane_id plane;
-    uint64_t incarnation; /* Of the peer; set when open, as are version and software. */
-    uint32_t version;     /* Of the protocol. */
+    uint64_t our_incarnation; /* As we told it. */
+    uint64_t incarnation;     /* Of the peer; set when open, as are version and software. */
+    uint32_t version;         /* Of the protocol. */
     char software[48];
     uint64_t created_ms, opened_ms, heard_ms, due_ms, rekeyed_ms; /* Of the loop's clock. */
     uint64_t n_heard;                                             /* Whole frames, when last looked at. */

@@ -76,6 +76,10 @@ static void carry_out(struct daemon *daemon, const struct qn_actions *actions) {
         case QN_ACTION_STORE:
             store_submit(&daemon->store, action->store);
             break;
+        case QN_ACTION_INCARNATION:
+            daemon->incarnation = action->incarnation;
+            peers_renew(daemon);
+            break;
         case QN_ACTION_STOPPED:
             on_stopped(daemon);
             break;
@@ -291,6 +295,10 @@ static int new_node(struct daemon *daemon) {
 static void init_handles(struct daemon *daemon) {
     static const int numbers[3] = {SIGTERM, SIGINT, SIGHUP};
     turn_init(&daemon->turn, &daemon->loop);
+    /* A peer that hangs must be noticed well before it counts as dead. */
+    double patience_ms = daemon->config->topology.node_dead_after_s * 1000 / 2;
+    daemon->turn.dead_ms = patience_ms < CONN_DEAD_MS ? (uint64_t)patience_ms + 1 : CONN_DEAD_MS;
+    daemon->turn.idle_ms = daemon->turn.dead_ms / 3 < CONN_IDLE_MS ? daemon->turn.dead_ms / 3 : CONN_IDLE_MS;
     daemon->turn.before_wait = before_wait;
     daemon->turn.before_sleep = before_sleep;
     daemon->turn.context = daemon;

@@ -270,6 +270,11 @@ void lane_take(struct lane *lane, struct conn *conn) {
         conn_close(conn, QNET__V1__CLOSE_REASON__CLOSE_REASON_SHUTDOWN, "the node is stopping");
         return;
     }
+    if (conn->our_incarnation != peer->daemon->incarnation) { /* Accepted before this node started anew. */
+        conn_close(conn, QNET__V1__CLOSE_REASON__CLOSE_REASON_REPLACED, "the node has started anew");
+        lane_retry(lane);
+        return;
+    }
     if (lane->cut) {
         conn_close(conn, QNET__V1__CLOSE_REASON__CLOSE_REASON_CUT, "cut by an operator");
         return;
@@ -380,6 +385,19 @@ int peers_init(struct daemon *daemon) {
 
 void peers_dial(struct daemon *daemon) {
     for (size_t i = 0; i < daemon->peers.len * 2; i++) lane_dial(&daemon->peers.list[i / 2].lanes[i % 2]);
+}
+
+void peers_renew(struct daemon *daemon) {
+    for (size_t i = 0; i < daemon->peers.len * 2; i++) {
+        struct lane *lane = &daemon->peers.list[i / 2].lanes[i % 2];
+        if (lane->dialing != NULL) {
+            conn_drop(lane->dialing);
+            lane->dialing = NULL;
+        }
+        lane_end(lane, QNET__V1__CLOSE_REASON__CLOSE_REASON_REPLACED, "the node starts anew", -QN_ECLOSED);
+        lane->attempts = 0;
+        lane_retry(lane);
+    }
 }
 
 void peers_stop(struct daemon *daemon) {

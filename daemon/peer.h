@@ -63,9 +63,10 @@ struct peers {
     bool stopping;
 };
 
-int peers_init(struct daemon *daemon);  /* Finds the neighbours. -QN_ENOMEM. */
-void peers_dial(struct daemon *daemon); /* Begins to dial those that do not dial us. */
-void peers_stop(struct daemon *daemon); /* Says Close SHUTDOWN on every session and dials no more. */
+int peers_init(struct daemon *daemon);   /* Finds the neighbours. -QN_ENOMEM. */
+void peers_dial(struct daemon *daemon);  /* Begins to dial those that do not dial us. */
+void peers_renew(struct daemon *daemon); /* Ends every session, to begin them anew with daemon->incarnation. */
+void peers_stop(struct daemon *daemon);  /* Says Close SHUTDOWN on every session and dials no more. */
 void peers_release(struct daemon *daemon);
 
 bool peers_are_congested(const struct peers *peers); /* A queue is still above half of CONN_QUEUE_SOFT. */

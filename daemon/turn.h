@@ -55,7 +55,8 @@ struct turn {
     uint64_t n; /* Turns so far. */
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_idle_t idle; /* Active while something cannot wait for the next input. */
+    uv_idle_t idle;            /* Active while something cannot wait for the next input. */
+    uint64_t idle_ms, dead_ms; /* After so much silence a connection is asked for a sign of life; is given up. */
     struct outlet *dirty;
     struct backlog *backlog, *backlog_last;
     void (*before_wait)(void *context);  /* Timers of the node; may send. */

@@ -17,7 +17,7 @@ static const char *const names[] = {
     "nomem",        "inval",        "limit",    "parse",     "version",  "auth",    "protocol",    "closed",
     "unknown_node", "unknown_link", "no_route", "peer_down", "fidelity", "timeout", "memory_full", "unsupported",
     "rejected",     "expired",      "lost",     "qber",      "verify",   "busy",    "cancelled",   "shutdown",
-    "not_found",    "unreachable",  "topology", "cut",       "system",   "no_key",  "store",
+    "not_found",    "unreachable",  "topology", "cut",       "system",   "no_key",  "store",   "fenced",
 };
 
 static size_t find(int err) {

@@ -454,6 +454,11 @@ void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane
     }
 }
 
+void bb84_mark_peers(const struct qn_node *node, bool *marks) {
+    for (const struct list *item = node->bb84->sessions.next; item != &node->bb84->sessions; item = item->next)
+        marks[CONTAINER_OF(item, struct session, link)->peer] = true;
+}
+
 void bb84_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (struct list *item = node->bb84->sessions.next, *next; item != &node->bb84->sessions; item = next) {
         next = item->next;

@@ -425,6 +425,14 @@ const char *circuit_obstacle(const struct qn_node *node, const struct circuit *c
     return "pairs come too slowly, or the other end has no free memory";
 }
 
+void circuit_mark_peers(const struct qn_node *node, bool *marks) {
+    for (const struct list *item = node->circuits.next; item != &node->circuits; item = item->next) {
+        const struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);
+        for (int side = 0; side < 2; side++)
+            if (circuit->sides[side].node != QN_NO_NODE) marks[circuit->sides[side].node] = true;
+    }
+}
+
 void circuit_release_all(struct qn_node *node) {
     while (!list_is_empty(&node->circuits)) {
         struct circuit *circuit = CONTAINER_OF(node->circuits.next, struct circuit, link);

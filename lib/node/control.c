@@ -257,6 +257,19 @@ static void on_fault(struct qn_node *node, uint64_t client, uint64_t id, const Q
         finish(node, client, id);
 }
 
+/* ---- the word of an operator ---- */
+
+static void on_declare_dead(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__DeclareDeadRequest *m) {
+    int peer = node_name_to_peer(node, client, id, m->node);
+    if (peer < 0) return;
+    int rc = lives_declare(node, (uint16_t)peer, QNET__V1__DOWN_CAUSE__DOWN_CAUSE_DECLARED);
+    if (rc < 0)
+        node_reply_error(node, client, id, rc, "%s has heard of no life of %s that is not over yet",
+                         node_name(node, node->self), m->node);
+    else
+        finish(node, client, id);
+}
+
 /* ---- waiting ---- */
 
 struct waiting {
@@ -380,6 +393,9 @@ void control_on_request(struct qn_node *node, uint64_t client, const uint8_t *by
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_FAULT:
         on_fault(node, client, m->id, m->fault);
+        break;
+    case QNET__V1__CONTROL_REQUEST__BODY_DECLARE_DEAD:
+        on_declare_dead(node, client, m->id, m->declare_dead);
         break;
     case QNET__V1__CONTROL_REQUEST__BODY_WAIT:
         on_wait(node, client, m->id, m->wait);

@@ -51,7 +51,9 @@ struct held { /* An envelope on its way through the fibre: given to the driver w
 
 struct neighbour { /* A node we have sessions with. */
     uint16_t id;
-    bool up[2]; /* By plane. */
+    bool open[2]; /* There is a session, by plane, */
+    bool up[2];   /* with a life of the node that is not over. */
+    bool was_up;
     bool cut[2];
     uint64_t delay_ns;       /* Of the classical channel, one way. */
     uint64_t extra_delay_ns; /* Added by an operator. */
@@ -69,14 +71,34 @@ struct way { /* The channel of one plane to one remote node. */
     unsigned tries;
 };
 
+struct verdict { /* A life that is over; see lives.c. */
+    uint64_t incarnation, by_incarnation;
+    uint32_t weight;
+    uint16_t by;
+    Qnet__V1__DownCause cause;
+};
+enum { LIVES_MAX = 8 }; /* Remembered of each node. */
+
+struct reach { /* What a node says of its own sessions; version 0: nothing, so all are taken to be up. */
+    uint64_t incarnation, version;
+    uint16_t *lost; /* Owned: neighbours it has no session with. */
+    size_t n;
+};
+
 struct remote { /* Any other node. */
     uint16_t id;
-    uint16_t next_hop; /* QN_NO_NODE: no route. */
+    uint16_t next_hop; /* Of protocol messages. QN_NO_NODE: no route. */
+    uint16_t host_hop; /* Of hosting messages, at present. */
     uint16_t hops;
     uint64_t path_delay_ns;
-    uint64_t incarnation; /* 0: not known yet. */
-    uint64_t gone[4];     /* Incarnations that are over: nothing from them is believed. */
+    uint64_t incarnation;           /* Present life; 0: not known. */
+    struct verdict gone[LIVES_MAX]; /* Lives that are over: nothing from them is believed. */
     size_t n_gone;
+    struct reach reach;
+    bool lost; /* No way leads to it, since lost_ns. */
+    uint64_t lost_ns, check_ns;
+    uint64_t told_ns;   /* When a dead life of it was last told so. */
+    unsigned asked;     /* How often the others were asked who it is. */
     struct way ways[2]; /* By plane. */
 };
 
@@ -94,10 +116,32 @@ void transport_release(struct qn_node *node);
 int transport_on_envelope(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, const uint8_t *bytes,
                           size_t len);
 void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, bool up, uint64_t incarnation);
+bool transport_send_now(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, Qnet__V1__Envelope *envelope);
+bool transport_send_away(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope);
+void transport_repeat(struct qn_node *node, struct way *way);
+void transport_start(struct qn_node *node);                                /* A new life of this node. */
 void transport_forget(struct qn_node *node, uint16_t peer);                /* Its incarnation is over. */
 void transport_deliver_local(struct qn_node *node);                        /* What the node sent to itself. */
 struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id); /* NULL if it is none. */
 bool node_can_reach(const struct qn_node *node, uint16_t id); /* The first hop of its classical channel is up. */
+
+/* ---- reach.c: who can be reached ---- */
+
+void reach_start(struct qn_node *node);
+void reach_forget(struct remote *remote); /* What it has said. */
+void reach_on_session(struct qn_node *node, struct neighbour *neighbour, enum qn_plane_id plane, bool up);
+void reach_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Reach *m);
+void reach_on_life_over(struct qn_node *node, struct remote *remote);
+
+/* ---- lives.c: whose life is over ---- */
+
+bool lives_is_over(const struct remote *remote, uint64_t incarnation);
+bool lives_meet(struct qn_node *node, struct remote *remote, uint64_t incarnation); /* False: that life is over. */
+void lives_tell(struct qn_node *node, uint16_t peer, enum qn_plane_id plane);
+void lives_tell_fenced(struct qn_node *node, struct remote *remote, uint64_t incarnation);
+int lives_declare(struct qn_node *node, uint16_t id, Qnet__V1__DownCause cause); /* -QN_ENOT_FOUND: never met. */
+void lives_replaced(struct qn_node *node, uint16_t id, uint64_t incarnation);
+void lives_on_message(struct qn_node *node, uint16_t from, bool from_the_dead, const Qnet__V1__Downs *m);
 
 /* ---- operations on qubits ---- */
 
@@ -125,6 +169,11 @@ struct route {
 /* Best chain of entanglement links: fewest hops, then highest fidelity; inner nodes are repeaters. -QN_ENO_ROUTE. */
 int route_entanglement(const struct qn_node *node, uint16_t to, struct route *ret_route);
 int route_hops(struct qn_node *node); /* Fills next_hop, hops and path_delay_ns of every remote. */
+/* First hops of the shortest ways over what `is_open`; QN_NO_NODE where none leads. Returns how many nodes can be
+ * reached, this one included. */
+int route_open(struct qn_node *node, bool (*is_open)(void *context, uint16_t x, uint16_t y), void *context,
+               uint16_t *ret_hops);
+void route_release(struct qn_node *node);
 
 /* ---- pair.c ---- */
 
@@ -212,6 +261,8 @@ void link_on_birth(struct qn_node *node, const struct qn_plane_arrival *arrival)
 void link_on_clicked(struct qn_node *node, uint16_t from, const Qnet__V1__Clicked *m);
 void link_on_quantum_up(struct qn_node *node, uint16_t peer);
 void link_on_peer_gone(struct qn_node *node, uint16_t peer);
+void link_mark_peers(const struct qn_node *node, bool *marks); /* Whom a request here counts on. */
+void link_release_all(struct qn_node *node);
 void link_wake_all(struct qn_node *node); /* Memory has become free. */
 uint16_t link_station(const struct qn_node *node, uint16_t link);
 uint8_t axes_draw(struct qn_rng *rng, uint32_t set, bool is_head);
@@ -224,6 +275,8 @@ void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m);
 void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__LinkAttempt *m);
 void station_on_cancel(struct qn_node *node, const Qnet__V1__LinkCancel *m);
 void station_on_session(struct qn_node *node); /* A quantum session came up or went down. */
+void station_start(struct qn_node *node);      /* Begins a life: forgets all requests. */
+void station_mark_peers(const struct qn_node *node, bool *marks);
 void station_on_peer_gone(struct qn_node *node, uint16_t peer);
 
 /* ---- circuit.c ---- */
@@ -247,6 +300,7 @@ void circuit_on_tear(struct qn_node *node, uint16_t from, const Qnet__V1__Circui
 void circuit_on_track(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitTrack *m);
 void circuit_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitExpire *m);
 void circuit_on_peer_gone(struct qn_node *node, uint16_t peer);
+void circuit_mark_peers(const struct qn_node *node, bool *marks);
 void circuit_release_all(struct qn_node *node);
 
 /* ---- request.c: what users ask for, and their answers ---- */
@@ -315,6 +369,7 @@ void teleport_on_correction(struct qn_node *node, uint16_t from, const Qnet__V1_
 void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportReport *m);
 void teleport_on_tail_pair(struct qn_node *node, struct pair *pair); /* A pair was delivered at the tail. */
 void teleport_on_peer_gone(struct qn_node *node, uint16_t peer);
+void teleport_mark_peers(const struct qn_node *node, bool *marks);
 void teleport_release_all(struct qn_node *node);
 
 /* ---- bb84.c ---- */
@@ -325,6 +380,7 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
 void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m);
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m);
 void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
+void bb84_mark_peers(const struct qn_node *node, bool *marks);
 void bb84_on_peer_gone(struct qn_node *node, uint16_t peer);
 void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, bool up);
 
@@ -376,6 +432,10 @@ struct qn_node {
     size_t n_neighbours;
     struct neighbour **neighbour_of; /* By node; NULL if it is none. */
     struct remote *remotes;          /* By node. */
+    struct edges *edges;             /* route.c */
+    uint64_t dead_after_ns;
+    uint32_t n_reached; /* Nodes, this one included. */
+    struct qn_timer watch, gathered;
     struct qn_buf scratch, packed;
     struct held *local_first, *local_last;
 
@@ -402,11 +462,13 @@ struct qn_node {
     bool wake_links;
     size_t n_waits;
 
-    uint64_t n_swaps, n_pairs_delivered, n_expired, n_teleports, n_dropped, n_relayed, n_resent, n_protocol_errors;
+    uint64_t n_swaps, n_pairs_delivered, n_expired, n_teleports, n_dropped, n_relayed, n_resent, n_protocol_errors,
+        n_fenced;
     const char *violation; /* The last rule a peer broke; constant text. */
 };
 
-void node_peer_gone(struct qn_node *node, uint16_t peer); /* Its incarnation is over. */
+int node_begin_life(struct qn_node *node); /* With node->incarnation: an empty plane, no message on its way. */
+void node_abandon_ops(struct qn_node *node, int error);
 void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len); /* Appends an action. */
 enum { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARNING, LEVEL_ERROR };
 void node_event(struct qn_node *node, unsigned level, const char *code, const char *subject, const char *format, ...)

@@ -451,6 +451,18 @@ void link_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__LinkExp
     }
 }
 
+void link_mark_peers(const struct qn_node *node, bool *marks) {
+    for (const struct list *item = node->link_requests.next; item != &node->link_requests; item = item->next) {
+        const struct link_request *request = CONTAINER_OF(item, struct link_request, link);
+        marks[request->other] = marks[link_station(node, request->link_index)] = true;
+    }
+}
+
+void link_release_all(struct qn_node *node) {
+    while (!list_is_empty(&node->link_requests))
+        destroy(node, CONTAINER_OF(node->link_requests.next, struct link_request, link));
+}
+
 void link_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (struct list *item = node->link_requests.next, *next; item != &node->link_requests; item = next) {
         next = item->next;

@@ -84,6 +84,29 @@ static int init_links(struct qn_node *node) {
     return station_init(node);
 }
 
+/* Numbers of different incarnations must differ: 15 bits of the incarnation on top of a counter. */
+int node_begin_life(struct qn_node *node) {
+    uint64_t epoch = node->incarnation & 0x7fff;
+    struct qn_plane_config config = {
+        .self = node->self,
+        .n_nodes = (uint16_t)node->topology->n_nodes,
+        .rank = node->hardware->role == QN_ROLE_MEMORY ? 0 : 1,
+        .seed = node->topology->seed,
+        .first_sequence = epoch << 33 | 1,
+        .now_ns = node->now_ns,
+    };
+    struct qn_plane *plane;
+    int rc = qn_plane_new(&config, &plane);
+    if (rc < 0) return rc;
+    qn_plane_free(node->plane);
+    node->plane = plane;
+    node->next_create = (uint32_t)(epoch << 17);
+    node->next_circuit = node->next_request = (uint64_t)node->self << 48 | epoch << 33 | 1;
+    transport_start(node);
+    station_start(node);
+    return 0;
+}
+
 int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) {
     assert(config->self < config->topology->n_nodes && config->incarnation != 0);
     struct qn_node *node = calloc(1, sizeof *node);
@@ -102,23 +125,11 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     qn_csprng_init(&node->secret, config->secret);
     qn_rng_init(&node->physics, topology->seed, "physics", config->self);
     qn_rng_init(&node->choices, topology->seed, "choices", config->self);
-    /* Numbers of different incarnations must differ: 15 bits of the incarnation on top of a counter. */
-    uint64_t epoch = config->incarnation & 0x7fff;
-    node->next_create = (uint32_t)(epoch << 17);
-    node->next_circuit = node->next_request = (uint64_t)config->self << 48 | epoch << 33 | 1;
-    struct qn_plane_config plane = {
-        .self = config->self,
-        .n_nodes = (uint16_t)topology->n_nodes,
-        .rank = node->hardware->role == QN_ROLE_MEMORY ? 0 : 1,
-        .seed = topology->seed,
-        .first_sequence = epoch << 33 | 1,
-        .now_ns = config->now_ns,
-    };
-    int rc = qn_plane_new(&plane, &node->plane);
-    if (rc == 0) rc = qn_arena_init(&node->arena, QN_ARENA_SIZE);
+    int rc = qn_arena_init(&node->arena, QN_ARENA_SIZE);
     if (rc == 0) rc = qn_arena_init(&node->request_arena, QN_ARENA_SIZE);
     if (rc == 0) rc = transport_init(node);
     if (rc == 0) rc = init_links(node);
+    if (rc == 0) rc = node_begin_life(node);
     if (rc == 0) rc = bb84_init(node);
     if (rc == 0) rc = keys_init(node, config);
     if (rc < 0) {
@@ -130,11 +141,11 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
 }
 
 /* Whoever waits for an operation is told, so that it lets go of what it keeps for it. */
-static void abandon_ops(struct qn_node *node) {
+void node_abandon_ops(struct qn_node *node, int error) {
     while (!list_is_empty(&node->ops)) {
         struct node_op *op = CONTAINER_OF(node->ops.next, struct node_op, link);
         list_remove(&op->link);
-        if (op->done != NULL) op->done(node, op, 0, -QN_ESHUTDOWN);
+        if (op->done != NULL) op->done(node, op, 0, error);
         free(op);
     }
 }
@@ -145,7 +156,7 @@ void qn_node_free(struct qn_node *node) {
     teleport_release_all(node);
     bb84_release(node);
     circuit_release_all(node);
-    abandon_ops(node);
+    node_abandon_ops(node, -QN_ESHUTDOWN);
     while (!list_is_empty(&node->link_requests)) {
         struct link_request *request = CONTAINER_OF(node->link_requests.next, struct link_request, link);
         list_remove(&request->link);
@@ -171,18 +182,6 @@ void qn_node_free(struct qn_node *node) {
     free(node->actions.list);
     qn_buf_release(&node->actions.bytes);
     free(node);
-}
-
-void node_peer_gone(struct qn_node *node, uint16_t peer) {
-    node_event(node, LEVEL_WARNING, "peer_gone", node_name(node, peer), "its incarnation is over");
-    transport_forget(node, peer);
-    qn_plane_on_down(node->plane, peer);
-    node_flush_plane(node);
-    station_on_peer_gone(node, peer);
-    circuit_on_peer_gone(node, peer);
-    link_on_peer_gone(node, peer);
-    teleport_on_peer_gone(node, peer);
-    bb84_on_peer_gone(node, peer);
 }
 
 static void begin_stop(struct qn_node *node) {
@@ -261,7 +260,7 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
         bb84_on_job(node, event->job);
         break;
     case QN_EVENT_PEER_GONE:
-        node_peer_gone(node, event->peer);
+        lives_replaced(node, event->peer, event->incarnation);
         break;
     case QN_EVENT_STOP:
         begin_stop(node);

@@ -56,7 +56,7 @@ enum qn_event_type {
     QN_EVENT_REQUEST,      /* client, bytes: one packed ControlRequest */
     QN_EVENT_CLIENT_GONE,  /* client */
     QN_EVENT_JOB,          /* job (taken) */
-    QN_EVENT_PEER_GONE,    /* peer: its incarnation is over (a new one appeared, or it was declared dead) */
+    QN_EVENT_PEER_GONE,    /* peer, incarnation: over, since the driver has met a newer one */
     QN_EVENT_STOP,         /* Begin an orderly end. */
     QN_EVENT_STORED,       /* number: this change is durable, as all before it; bytes: the key, of a TAKE */
     QN_EVENT_STORE_FAULT,  /* error: changes cannot be made durable; 0: they can again */
@@ -84,7 +84,9 @@ enum qn_action_type {
     QN_ACTION_JOB,   /* job (taken by the driver) */
     QN_ACTION_CUT,   /* plane, peer, on: close the session with this neighbour and keep it closed, or allow it again */
     QN_ACTION_STORE, /* store (taken by the driver): make it durable, after all before it */
-    QN_ACTION_STOPPED, /* The orderly end is complete. */
+    QN_ACTION_STOPPED,     /* The orderly end is complete. */
+    QN_ACTION_INCARNATION, /* incarnation: the old life of this node was declared dead; end all sessions, and open them
+                              anew under this one */
 };
 
 struct qn_action {
@@ -92,6 +94,7 @@ struct qn_action {
     enum qn_plane_id plane;
     uint16_t peer;
     bool on;
+    uint64_t incarnation;
     uint64_t client;
     size_t offset, len; /* Of the bytes, in qn_actions.bytes. */
     struct qn_job *job;

@@ -23,8 +23,7 @@ static uint64_t delay_between(const struct qn_topology *topology, uint16_t x, ui
     return best;
 }
 
-/* Calls visit for every neighbour of x. */
-struct edges {
+struct edges {       /* Neighbours of node x: to[first[x]] up to to[first[x + 1]]. */
     uint32_t *first; /* n_nodes + 1 */
     uint16_t *to;
 };
@@ -34,7 +33,7 @@ static void count_edge(uint32_t *count, uint16_t x, uint16_t y) {
     count[y + 1]++;
 }
 
-static int edges_init(const struct qn_topology *topology, struct edges *ret_edges) {
+static int edges_init(const struct qn_topology *topology, struct edges *ret_edges) { /* Neighbours of each node. */
     struct edges edges = {calloc(topology->n_nodes + 2, sizeof *edges.first),
                           calloc(topology->n_links * 4 + 1, sizeof *edges.to)};
     uint32_t *fill = calloc(topology->n_nodes + 1, sizeof *fill);
@@ -66,43 +65,60 @@ static int edges_init(const struct qn_topology *topology, struct edges *ret_edge
     return 0;
 }
 
-int route_hops(struct qn_node *node) { /* Breadth first from this node; ties go to the first neighbour found. */
-    const struct qn_topology *topology = node->topology;
-    struct edges edges;
-    int rc = edges_init(topology, &edges);
-    if (rc < 0) return rc;
-    uint16_t *queue = calloc(topology->n_nodes, sizeof *queue);
-    if (queue == NULL) {
-        rc = -QN_ENOMEM;
-        goto out;
-    }
-    for (size_t i = 0; i < topology->n_nodes; i++) {
-        node->remotes[i].next_hop = QN_NO_NODE;
-        node->remotes[i].hops = 0;
-    }
-    size_t head = 0, tail = 0;
+void route_release(struct qn_node *node) {
+    if (node->edges == NULL) return;
+    free(node->edges->first);
+    free(node->edges->to);
+    free(node->edges);
+}
+
+/* Breadth first from this node; ties go to the neighbour found first. */
+static int search(struct qn_node *node, bool (*is_open)(void *context, uint16_t x, uint16_t y), void *context,
+                  uint16_t *ret_hops, void (*reached)(struct qn_node *node, uint16_t from, uint16_t to)) {
+    const struct edges *edges = node->edges;
+    size_t n = node->topology->n_nodes, head = 0, tail = 0;
+    uint16_t *queue = calloc(n, sizeof *queue);
+    if (queue == NULL) return -QN_ENOMEM;
+    for (size_t i = 0; i < n; i++) ret_hops[i] = QN_NO_NODE;
     queue[tail++] = node->self;
-    node->remotes[node->self].next_hop = node->self;
+    ret_hops[node->self] = node->self;
     while (head < tail) {
         uint16_t x = queue[head++];
-        for (uint32_t e = edges.first[x]; e < edges.first[x + 1]; e++) {
-            uint16_t y = edges.to[e];
-            struct remote *remote = &node->remotes[y];
-            if (remote->next_hop != QN_NO_NODE) continue;
-            remote->next_hop = x == node->self ? y : node->remotes[x].next_hop;
-            remote->hops = (uint16_t)(node->remotes[x].hops + 1);
-            remote->path_delay_ns = node->remotes[x].path_delay_ns + delay_between(topology, x, y);
+        for (uint32_t e = edges->first[x]; e < edges->first[x + 1]; e++) {
+            uint16_t y = edges->to[e];
+            if (ret_hops[y] != QN_NO_NODE || (is_open != NULL && !is_open(context, x, y))) continue;
+            ret_hops[y] = x == node->self ? y : ret_hops[x];
+            if (reached != NULL) reached(node, x, y);
             queue[tail++] = y;
         }
     }
-    node->remotes[node->self].next_hop = QN_NO_NODE;
-    for (size_t i = 0; i < node->n_neighbours; i++)
-        node->neighbours[i].delay_ns = delay_between(topology, node->self, node->neighbours[i].id);
-out:
+    ret_hops[node->self] = QN_NO_NODE;
     free(queue);
-    free(edges.first);
-    free(edges.to);
-    return rc;
+    return (int)tail;
+}
+
+static void measure_way(struct qn_node *node, uint16_t from, uint16_t to) {
+    struct remote *remote = &node->remotes[to];
+    remote->hops = (uint16_t)(node->remotes[from].hops + 1);
+    remote->path_delay_ns = node->remotes[from].path_delay_ns + delay_between(node->topology, from, to);
+}
+
+int route_hops(struct qn_node *node) {
+    const struct qn_topology *topology = node->topology;
+    node->edges = calloc(1, sizeof *node->edges);
+    uint16_t *hops = calloc(topology->n_nodes, sizeof *hops);
+    int rc = node->edges == NULL || hops == NULL ? -QN_ENOMEM : edges_init(topology, node->edges);
+    if (rc == 0) rc = search(node, NULL, NULL, hops, measure_way);
+    for (size_t i = 0; i < topology->n_nodes && rc >= 0; i++) node->remotes[i].next_hop = hops[i];
+    for (size_t i = 0; i < node->n_neighbours && rc >= 0; i++)
+        node->neighbours[i].delay_ns = delay_between(topology, node->self, node->neighbours[i].id);
+    free(hops);
+    return rc < 0 ? rc : 0;
+}
+
+int route_open(struct qn_node *node, bool (*is_open)(void *context, uint16_t x, uint16_t y), void *context,
+               uint16_t *ret_hops) {
+    return search(node, is_open, context, ret_hops, NULL);
 }
 
 /* What an imperfect Bell measurement leaves of the Werner parameter (Duer, Briegel et al. 1999; physics.md B.4). */

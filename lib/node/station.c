@@ -332,6 +332,14 @@ void station_on_session(struct qn_node *node) {
         if (node->links[i].station != NULL) arm(node, node->links[i].station);
 }
 
+void station_mark_peers(const struct qn_node *node, bool *marks) {
+    for (size_t i = 0; i < node->topology->n_links; i++) {
+        const struct station *station = node->links[i].station;
+        if (station == NULL || list_is_empty(&station->requests)) continue;
+        marks[node->topology->links[i].a] = marks[node->topology->links[i].b] = true;
+    }
+}
+
 void station_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (size_t i = 0; i < node->topology->n_links; i++) {
         struct station *station = node->links[i].station;
@@ -358,7 +366,6 @@ int station_init(struct qn_node *node) {
         if (station == NULL) return -QN_ENOMEM;
         station->index = (uint16_t)i;
         station->timer.fire = on_success;
-        station->next_sequence = (node->incarnation & 0x7fff) << 32 | 1; /* Unlike those of an earlier incarnation. */
         const struct qn_link_plan *plan = &state->plan;
         station->rest_ns = plan->herald_a_ns > plan->herald_b_ns ? plan->herald_a_ns : plan->herald_b_ns;
         if (station->rest_ns > plan->cycle_ns) station->rest_ns = plan->cycle_ns;
@@ -366,6 +373,17 @@ int station_init(struct qn_node *node) {
         state->station = station;
     }
     return 0;
+}
+
+void station_start(struct qn_node *node) {
+    for (size_t i = 0; i < node->topology->n_links; i++) {
+        struct station *station = node->links[i].station;
+        if (station == NULL) continue;
+        while (!list_is_empty(&station->requests))
+            drop(CONTAINER_OF(station->requests.next, struct station_request, link));
+        qn_timers_clear(&node->timers, &station->timer);
+        station->next_sequence = (node->incarnation & 0x7fff) << 32 | 1; /* Unlike those of an earlier life. */
+    }
 }
 
 void station_release(struct qn_node *node) {

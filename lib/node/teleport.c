@@ -315,6 +315,12 @@ void teleport_on_peer_gone(struct qn_node *node, uint16_t peer) {
     }
 }
 
+void teleport_mark_peers(const struct qn_node *node, bool *marks) {
+    if (node->teleports == NULL) return;
+    for (const struct list *item = node->teleports->offers.next; item != &node->teleports->offers; item = item->next)
+        marks[CONTAINER_OF(item, struct offer, link)->from] = true;
+}
+
 void teleport_release_all(struct qn_node *node) {
     if (node->teleports == NULL) return;
     while (!list_is_empty(&node->teleports->offers))

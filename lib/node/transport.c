@@ -4,8 +4,8 @@
  * state.
  *
  * Classical envelopes wait here for the light time of each link; the quantum plane's do not, as they are the
- * simulator's own. Hosting messages use the quantum session, or the classical one while that is down; photons only the
- * quantum one; protocol messages only the classical one. */
+ * simulator's own. Hosting messages use the quantum session, or the classical one while that is down, and go round
+ * what is down altogether (reach.c); photons use only the quantum one; protocol messages only the classical one. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,15 +160,19 @@ static uint64_t resend_after(const struct qn_node *node, const struct way *way) 
     return (node->resend_ns + 4 * delay) << (way->tries > 4 ? 4 : way->tries);
 }
 
+static uint16_t hop_of(const struct way *way) {
+    return way->plane == QN_QUANTUM ? way->remote->host_hop : way->remote->next_hop;
+}
+
 static void pump(struct qn_node *node, struct way *way) { /* Puts what is unsent on its way, while there is one. */
-    if (!hop_is_up(node, way->remote->next_hop, way->plane)) return;
+    if (!hop_is_up(node, hop_of(way), way->plane)) return;
     for (const struct qn_channel_item *item; (item = qn_channel_next(&way->channel)) != NULL;) {
         uint8_t header[HEADER_MAX];
         size_t n = put_header(node, header, way, item->seq);
         struct qn_buf *scratch = &node->scratch;
         scratch->len = 0;
         if (qn_buf_append(scratch, header, n) < 0 || qn_buf_append(scratch, item->bytes, item->len) < 0) break;
-        send_hop(node, way->remote->next_hop, way->plane, scratch->data, scratch->len);
+        send_hop(node, hop_of(way), way->plane, scratch->data, scratch->len);
         way->channel.acknowledged = way->channel.received;
         qn_timers_clear(&node->timers, &way->acknowledge);
     }
@@ -180,7 +184,7 @@ static void acknowledge(struct qn_node *node, struct way *way) {
     uint8_t header[HEADER_MAX];
     size_t n = put_header(node, header, way, 0);
     qn_timers_clear(&node->timers, &way->acknowledge);
-    if (send_hop(node, way->remote->next_hop, way->plane, header, n)) way->channel.acknowledged = way->channel.received;
+    if (send_hop(node, hop_of(way), way->plane, header, n)) way->channel.acknowledged = way->channel.received;
 }
 
 static void on_acknowledge_due(void *context, struct qn_timer *timer) {
@@ -195,6 +199,14 @@ static void on_resend_due(void *context, struct qn_timer *timer) {
     way->tries++;
     node->n_resent++;
     qn_channel_rewind(&way->channel);
+    pump(node, way);
+}
+
+/* Whatever the break swallowed goes again. */
+void transport_repeat(struct qn_node *node, struct way *way) {
+    way->tries = 0;
+    qn_channel_rewind(&way->channel);
+    qn_timers_clear(&node->timers, &way->resend);
     pump(node, way);
 }
 
@@ -263,6 +275,35 @@ int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon
     if (!neighbour->up[QN_QUANTUM]) return -QN_EPEER_DOWN;
     node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_QUANTUM, .peer = to}, bytes, len);
     return 0;
+}
+
+/* Outside the channels: on this session, or not at all. False: it is not open. */
+bool transport_send_now(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, Qnet__V1__Envelope *envelope) {
+    const struct neighbour *neighbour = node_neighbour(node, peer);
+    uint8_t *bytes;
+    size_t len;
+    if (neighbour == NULL || !neighbour->open[plane]) return false;
+    envelope->from = node->self;
+    envelope->to = peer;
+    envelope->from_incarnation = node->incarnation;
+    envelope->channel = 1;
+    if (pack(node, envelope, &bytes, &len) < 0) return false;
+    node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = plane, .peer = peer}, bytes, len);
+    return true;
+}
+
+/* The same to any node, by whatever way there is. */
+bool transport_send_away(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope) {
+    if (transport_send_now(node, to, QN_QUANTUM, envelope) || transport_send_now(node, to, QN_CLASSICAL, envelope))
+        return true;
+    uint8_t *bytes;
+    size_t len;
+    envelope->from = node->self;
+    envelope->to = to;
+    envelope->from_incarnation = node->incarnation;
+    envelope->channel = 1;
+    if (pack(node, envelope, &bytes, &len) < 0) return false;
+    return send_hop(node, node->remotes[to].host_hop, QN_QUANTUM, bytes, len);
 }
 
 int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message) {
@@ -385,12 +426,6 @@ static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope
     return 0;
 }
 
-static bool is_over(const struct remote *remote, uint64_t incarnation) {
-    for (size_t i = 0; i < sizeof remote->gone / sizeof remote->gone[0]; i++)
-        if (remote->gone[i] == incarnation) return true;
-    return false;
-}
-
 static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const uint8_t *bytes, size_t len) {
     if (envelope->to >= node->topology->n_nodes) return violation(node, "an envelope to no node of the topology");
     if (envelope->hops >= MAX_HOPS) return violation(node, "an envelope that has gone in circles");
@@ -400,11 +435,16 @@ static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const
     if (qn_buf_append(scratch, bytes, len) < 0 || qn_buf_append(scratch, hops, sizeof hops) < 0) return 0;
     enum qn_plane_id plane = envelope->channel == 0 ? QN_CLASSICAL : QN_QUANTUM;
     if (scratch->len > QN_ENVELOPE_MAX ||
-        !send_hop(node, node->remotes[envelope->to].next_hop, plane, scratch->data, scratch->len))
+        !send_hop(node, hop_of(&node->remotes[envelope->to].ways[plane]), plane, scratch->data, scratch->len))
         node->n_dropped++;
     else
         node->n_relayed++;
     return 0;
+}
+
+static bool is_substrate(Qnet__V1__Envelope__BodyCase body) { /* On channel 1. */
+    return body == QNET__V1__ENVELOPE__BODY_PLANE || body == QNET__V1__ENVELOPE__BODY_DOWNS ||
+           body == QNET__V1__ENVELOPE__BODY_REACH;
 }
 
 int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16_t peer, const uint8_t *bytes,
@@ -420,16 +460,24 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
     if (!photon && e->channel == 0 && session != QN_CLASSICAL)
         return violation(node, "a classical envelope on the quantum plane");
     if (!photon && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET &&
-        (e->channel == 1) != (e->body_case == QNET__V1__ENVELOPE__BODY_PLANE))
+        (e->channel == 1) != is_substrate(e->body_case))
         return violation(node, "a message on the other plane's channel");
     if (e->to != node->self) return relay(node, e, bytes, len);
 
     struct remote *remote = &node->remotes[e->from];
-    if (e->from_incarnation == 0 || is_over(remote, e->from_incarnation)) return 0; /* A message from the dead. */
-    if (remote->incarnation != e->from_incarnation) {
-        if (remote->incarnation != 0) node_peer_gone(node, remote->id);
-        remote->incarnation = e->from_incarnation;
-        keys_on_incarnation(node, remote->id);
+    if (e->from_incarnation == 0) return 0;
+    bool dead = !lives_meet(node, remote, e->from_incarnation);
+    if (e->body_case == QNET__V1__ENVELOPE__BODY_DOWNS) {
+        lives_on_message(node, remote->id, dead, e->downs);
+        return 0;
+    }
+    if (dead) { /* A message from the dead. */
+        lives_tell_fenced(node, remote, e->from_incarnation);
+        return 0;
+    }
+    if (e->body_case == QNET__V1__ENVELOPE__BODY_REACH) {
+        if (remote->id == peer) reach_on_message(node, peer, e->reach);
+        return 0;
     }
     if (e->to_incarnation != 0 &&
         e->to_incarnation != node->incarnation) { /* For who we were before: tell who we are now. */
@@ -473,31 +521,25 @@ void transport_deliver_local(struct qn_node *node) {
 void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, bool up, uint64_t incarnation) {
     struct neighbour *neighbour = node_neighbour(node, peer);
     if (neighbour == NULL) return;
-    neighbour->up[plane] = up;
+    bool alive = !up || lives_meet(node, &node->remotes[peer], incarnation);
+    neighbour->open[plane] = up;
+    neighbour->up[plane] = up && alive;
+    if (!alive) { /* It learns why nobody listens to it. */
+        node_event(node, LEVEL_WARNING, "refused", node_name(node, peer),
+                   "its life %016llx is over for this network; it is told to start anew",
+                   (unsigned long long)incarnation);
+        lives_tell(node, peer, plane);
+        return;
+    }
     node_event(node, up ? LEVEL_INFO : LEVEL_WARNING, up ? "session_up" : "session_down", node_name(node, peer), "%s",
                plane == QN_CLASSICAL ? "classical" : "quantum");
-    if (!up) return;
-    struct remote *remote = &node->remotes[peer];
-    if (remote->incarnation != incarnation && !is_over(remote, incarnation)) {
-        if (remote->incarnation != 0) node_peer_gone(node, peer);
-        remote->incarnation = incarnation;
-        keys_on_incarnation(node, peer);
-    }
-    for (size_t i = 0; i < node->topology->n_nodes; i++) { /* Whatever the break swallowed goes again. */
-        if (node->remotes[i].next_hop != peer) continue;
-        for (int p = 0; p < 2; p++) {
-            struct way *way = &node->remotes[i].ways[p];
-            way->tries = 0;
-            qn_channel_rewind(&way->channel);
-            qn_timers_clear(&node->timers, &way->resend);
-            pump(node, way);
-        }
-    }
+    reach_on_session(node, neighbour, plane, up);
+    for (size_t i = 0; i < node->topology->n_nodes && up; i++)
+        if (node->remotes[i].next_hop == peer) transport_repeat(node, &node->remotes[i].ways[QN_CLASSICAL]);
 }
 
 void transport_forget(struct qn_node *node, uint16_t peer) {
     struct remote *remote = &node->remotes[peer];
-    if (remote->incarnation != 0) remote->gone[remote->n_gone++ % 4] = remote->incarnation;
     remote->incarnation = 0;
     for (int plane = 0; plane < 2; plane++) {
         struct way *way = &remote->ways[plane];
@@ -506,6 +548,30 @@ void transport_forget(struct qn_node *node, uint16_t peer) {
         qn_timers_clear(&node->timers, &way->acknowledge);
         way->tries = 0;
     }
+}
+
+static void free_held(struct held *held) {
+    while (held != NULL) {
+        struct held *next = held->next;
+        free(held);
+        held = next;
+    }
+}
+
+/* A new life of this node: nothing is on its way, nobody has been met. */
+void transport_start(struct qn_node *node) {
+    for (size_t i = 0; i < node->topology->n_nodes; i++) transport_forget(node, (uint16_t)i);
+    for (size_t i = 0; i < node->n_neighbours; i++) {
+        struct neighbour *neighbour = &node->neighbours[i];
+        free_held(neighbour->first);
+        neighbour->first = neighbour->last = NULL;
+        neighbour->held_bytes = 0;
+        neighbour->was_up = false;
+        qn_timers_clear(&node->timers, &neighbour->timer);
+    }
+    free_held(node->local_first);
+    node->local_first = node->local_last = NULL;
+    reach_start(node);
 }
 
 int transport_init(struct qn_node *node) {
@@ -536,19 +602,13 @@ int transport_init(struct qn_node *node) {
     return route_hops(node);
 }
 
-static void free_held(struct held *held) {
-    while (held != NULL) {
-        struct held *next = held->next;
-        free(held);
-        held = next;
-    }
-}
-
 void transport_release(struct qn_node *node) {
     for (size_t i = 0; node->remotes != NULL && i < node->topology->n_nodes; i++)
         for (int plane = 0; plane < 2; plane++) qn_channel_release(&node->remotes[i].ways[plane].channel);
+    for (size_t i = 0; node->remotes != NULL && i < node->topology->n_nodes; i++) reach_forget(&node->remotes[i]);
     for (size_t i = 0; node->neighbours != NULL && i < node->n_neighbours; i++) free_held(node->neighbours[i].first);
     free_held(node->local_first);
+    route_release(node);
     free(node->remotes);
     free(node->neighbours);
     free(node->neighbour_of);

@@ -68,7 +68,7 @@ static void check_group(const struct qn_plane *plane, const struct group *group)
         const struct member *m = &group->members[i];
         assert(m->record == qubit_find(plane, m->qubit) && m->record->group == group); /* I1, here. */
         assert(group_find(group, m->qubit) == i);
-        alive = alive || !plane->down[m->owner];
+        alive = alive || !is_gone(plane, m->owner, m->owner_life);
     }
     if (group->status == GROUP_ACTIVE && alive) assert(group_has_owner(group, plane->config.self)); /* I2 */
     if (group->status == GROUP_PROBATION) assert(qn_map_get(&plane->probation, group->transfer) == group);

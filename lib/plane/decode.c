@@ -9,6 +9,7 @@
 
 static bool is_node(const struct qn_plane *plane, uint32_t node) { return node < plane->config.n_nodes; }
 static bool is_time(int64_t t) { return t >= 0; }
+static uint32_t read_life(uint32_t told) { return told >= 1 && told <= LIFE_MASK + 1 ? told - 1 : QN_LIFE_UNKNOWN; }
 
 static bool is_bloch(const double *r, size_t n) {
     if (n != 3) return false;
@@ -50,7 +51,8 @@ static bool op_names(const struct op *op, qn_qubit qubit) {
 
 static bool read_hint(const struct qn_plane *plane, const Qnet__V1__Hint *m, struct hint *ret_hint) {
     if (!is_node(plane, m->host) || (m->n_will > 0 && !is_bloch(m->will, m->n_will))) return false;
-    struct hint hint = {m->qubit, m->group, (uint16_t)m->host, m->version, .has_will = m->n_will > 0};
+    struct hint hint = {
+        m->qubit, m->group, (uint16_t)m->host, m->version, .life = read_life(m->host_life), .has_will = m->n_will > 0};
     for (size_t i = 0; i < m->n_will; i++) hint.will[i] = m->will[i];
     shorten(hint.will);
     *ret_hint = hint;
@@ -70,6 +72,7 @@ static bool read_answer(const struct qn_plane *plane, const Qnet__V1__OpResult *
 static bool read_member(const struct qn_plane *plane, const Qnet__V1__Member *m, struct member *ret_member) {
     struct member member = {.qubit = m->qubit,
                             .owner = (uint16_t)m->owner,
+                            .owner_life = read_life(m->owner_life),
                             .version = m->version,
                             .last_op = m->last_op,
                             .last_outcome = m->last_outcome,
@@ -110,10 +113,7 @@ static int read_group(const struct qn_plane *plane, const Qnet__V1__Ship *m, str
         if (!read_member(plane, m->members[i], &group->members[i])) rc = -QN_EPROTOCOL;
         for (size_t k = 0; k < i && rc == 0; k++)
             if (group->members[k].qubit == group->members[i].qubit) rc = -QN_EPROTOCOL;
-        const struct qubit *q = qubit_find(plane, group->members[i].qubit);
-        if (q != NULL && q->group != NULL) rc = -QN_EPROTOCOL; /* I1 */
     }
-    if (rc == 0 && qn_map_get(&plane->groups, group->id) != NULL) rc = -QN_EPROTOCOL;
     if (rc == 0) rc = read_state(m, &group->state);
     if (rc < 0)
         group_free(group);
@@ -146,7 +146,8 @@ static int on_redirect(struct qn_plane *plane, const Qnet__V1__Redirect *m) {
     if (!is_node(plane, m->host) || (pending != NULL && !op_names(&pending->op, m->qubit))) return -QN_EPROTOCOL;
     if (pending == NULL) return 0;
     struct qubit *q = qubit_find(plane, m->qubit);
-    r9_learn(q, &(struct hint){m->qubit, m->group, (uint16_t)m->host, m->version, .has_will = false});
+    const struct hint hint = {m->qubit, m->group, (uint16_t)m->host, m->version, .life = read_life(m->host_life)};
+    r9_learn(q, &hint);
     if (pending->state == PENDING_FETCH) step(plane, pending);
     return 0;
 }
@@ -198,7 +199,8 @@ static int on_ship_nack(struct qn_plane *plane, uint16_t from, const Qnet__V1__S
     struct frozen *frozen = frozen_to(plane, m->transfer, from);
     if (frozen == NULL || frozen->kind != QNET__V1__SHIP_KIND__SHIP_KIND_PUSH) return -QN_EPROTOCOL;
     if (m->qubit != frozen->target || !is_node(plane, m->next_host)) return -QN_EPROTOCOL;
-    struct hint next = {.qubit = m->qubit, .host = (uint16_t)m->next_host, .version = m->version};
+    struct hint next = {
+        .qubit = m->qubit, .host = (uint16_t)m->next_host, .version = m->version, .life = read_life(m->next_life)};
     r7_ship_nack(plane, frozen, m->has_next ? &next : NULL);
     return 0;
 }
@@ -221,9 +223,18 @@ static int on_who_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Who
     if (m->n_causes > plane->config.n_nodes || m->qubit == 0) return -QN_EPROTOCOL;
     for (size_t i = 0; i < m->n_causes; i++)
         if (!is_node(plane, m->causes[i]) || m->causes[i] == plane->config.self) return -QN_EPROTOCOL;
-    struct who_has who_has = {m->qubit, m->inquiry, from, m->n_causes, malloc((m->n_causes + 1) * sizeof(uint16_t))};
-    if (who_has.causes == NULL) return -QN_ENOMEM;
-    for (size_t i = 0; i < m->n_causes; i++) who_has.causes[i] = (uint16_t)m->causes[i];
+    if (m->n_lives != 0 && m->n_lives != m->n_causes) return -QN_EPROTOCOL;
+    struct who_has who_has = {.qubit = m->qubit, .inquiry = m->inquiry, .asker = from, .n_causes = m->n_causes};
+    who_has.causes = malloc((m->n_causes + 1) * sizeof *who_has.causes);
+    who_has.lives = malloc((m->n_causes + 1) * sizeof *who_has.lives);
+    if (who_has.causes == NULL || who_has.lives == NULL) {
+        who_has_free(&who_has);
+        return -QN_ENOMEM;
+    }
+    for (size_t i = 0; i < m->n_causes; i++) {
+        who_has.causes[i] = (uint16_t)m->causes[i];
+        who_has.lives[i] = m->n_lives != 0 ? read_life(m->lives[i]) : QN_LIFE_UNKNOWN;
+    }
     r11_who_has(plane, &who_has);
     return 0;
 }
@@ -244,6 +255,7 @@ static int on_born(struct qn_plane *plane, uint16_t from, const Qnet__V1__Born *
         qubit_own(plane, q);
         q->hint_group = m->group;
         q->hint_host = (uint16_t)m->host;
+        q->hint_life = read_life(m->host_life);
     }
     qubit_untidy(plane, q);
     q->announced = true;
@@ -253,7 +265,7 @@ static int on_born(struct qn_plane *plane, uint16_t from, const Qnet__V1__Born *
     shorten(q->will);
     arrival_push(plane,
                  &(struct qn_plane_arrival){m->qubit, m->link, m->origin, m->create_id, m->sequence, q->touched_ns});
-    if (plane->down[q->hint_host] && q->group == NULL) r11_recover(plane, q, NULL);
+    if (is_gone(plane, q->hint_host, q->hint_life) && q->group == NULL) r11_recover(plane, q, NULL);
     return 0;
 }
 
@@ -291,12 +303,9 @@ static int dispatch(struct qn_plane *plane, uint16_t from, const Qnet__V1__Plane
 }
 
 int qn_plane_on_message(struct qn_plane *plane, uint16_t from, const Qnet__V1__PlaneMessage *message) {
-    if (from >= plane->config.n_nodes || from == plane->config.self) return -QN_EPROTOCOL;
+    if (from >= plane->config.n_nodes || from == plane->config.self || plane->down[from]) return -QN_EPROTOCOL;
     if (plane->n_deferred >= PLANE_DEFERRED_MAX) return -QN_ELIMIT;
-    bool was_down = plane->down[from];
-    plane->down[from] = false; /* The channel carries nothing from a dead incarnation: this is the next one. */
     int rc = dispatch(plane, from, message);
-    if (rc < 0) plane->down[from] = was_down;
     settle(plane);
     return rc;
 }

@@ -8,7 +8,8 @@
 
 static struct hint hint_of(const struct qn_plane *plane, const struct group *group, size_t at) {
     const struct member *m = &group->members[at];
-    return (struct hint){m->qubit, group->id, plane->config.self, m->version, .has_will = false};
+    return (struct hint){m->qubit, group->id, plane->config.self, m->version,
+                         .life = life_at(plane, plane->config.self)};
 }
 
 struct answer answer_of(const struct qn_plane *plane, const struct op *op, const struct group *group,
@@ -47,6 +48,7 @@ struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, Qn
     struct frozen *frozen = must(calloc(1, sizeof *frozen));
     frozen->transfer = (uint64_t)plane->config.self << 48 | plane->next_transfer++;
     frozen->to = to;
+    frozen->to_life = life_at(plane, to);
     frozen->kind = kind;
     frozen->group = group;
     qn_map_remove(&plane->groups, group->id);
@@ -70,6 +72,7 @@ static void take_custody(struct qn_plane *plane, struct group *group, uint32_t v
         qubit_own(plane, q); /* A new one may be here before its Born. */
         q->hint_group = group->id;
         q->hint_host = plane->config.self;
+        q->hint_life = life_at(plane, plane->config.self);
         q->hint_version = m->version;
     }
 }
@@ -77,9 +80,7 @@ static void take_custody(struct qn_plane *plane, struct group *group, uint32_t v
 /* The group is ours now, without the qubits of the dead. NULL if nothing is left of it. */
 static struct group *install(struct qn_plane *plane, struct group *group) {
     take_custody(plane, group, 1);
-    for (size_t i = group->n; i-- > 0 && plane->any_down;)
-        if (i < group->n && plane->down[group->members[i].owner])
-            group_trace_owner(plane, group, group->members[i].owner);
+    group_trace_gone(plane, group);
     if (group->n > 0) return group;
     group_drop(plane, group);
     return NULL;
@@ -113,7 +114,7 @@ void r8_hand_over(struct qn_plane *plane, struct group *group, const struct answ
         uint16_t owner = group->members[i].owner;
         if (owner == plane->config.self)
             group = NULL; /* Nothing to hand over. */
-        else if (owner < heir && !plane->down[owner])
+        else if (owner < heir && !is_gone(plane, owner, group->members[i].owner_life))
             heir = owner;
     }
     if (group == NULL || heir == UINT16_MAX) {
@@ -177,7 +178,7 @@ static void not_here(struct qn_plane *plane, const struct request *request, stru
     if (q != NULL && q->destroyed && q->last_op == op->id) {
         struct answer answer = {.op_id = op->id, .requester = op->requester, .outcome = q->last_outcome};
         if (!answer_is_held(plane, op->id)) answer_release(plane, &answer);
-    } else if (q != NULL && q->moved && !plane->down[q->next_host])
+    } else if (q != NULL && q->moved && !is_gone(plane, q->next_host, q->next_life))
         send_request(plane, q->next_host, request);
     else if (qubit_may_come(plane, request->want, q))
         put_off(plane, qubit_make(plane, request->want), request);
@@ -199,7 +200,7 @@ void r2_route(struct qn_plane *plane, const struct request *request) {
     struct qubit *q = qubit_find(plane, request->want);
     struct pending *ours = op->requester == plane->config.self ? pending_find(plane, op->id) : NULL;
     if (op->requester == plane->config.self && ours == NULL) return; /* Done meanwhile. */
-    if (plane->down[op->requester]) return;
+    if (is_gone(plane, op->requester, life_of(op->id)) && ours == NULL) return;
     if (qubit_is_busy(q))
         put_off(plane, q, request);
     else if (!qubit_is_hosted(q))
@@ -221,13 +222,13 @@ static void shipment_free(struct shipment *shipment) {
     shipment->group = NULL;
 }
 
-static bool clashes(const struct qn_plane *plane, const struct group *group) { /* With what is hosted here already. */
-    if (qn_map_get(&plane->groups, group->id) != NULL) return true;
-    for (size_t i = 0; i < group->n; i++) {
+/* Parts of a network that gave each other up may both have kept a qubit. What is here already stays as it is. */
+static void resolve_clashes(struct qn_plane *plane, struct group *group) {
+    for (size_t i = group->n; i-- > 0;) {
         const struct qubit *q = qubit_find(plane, group->members[i].qubit);
-        if (q != NULL && q->group != NULL) return true;
+        if (q != NULL && q->group != NULL) group_trace(plane, group, i);
     }
-    return false;
+    if (qn_map_get(&plane->groups, group->id) != NULL) group->id = group_new_id(plane);
 }
 
 static void accept(struct qn_plane *plane, struct shipment *shipment) {
@@ -262,6 +263,7 @@ static void refuse(struct qn_plane *plane, struct shipment *shipment, const stru
         struct qubit *q = qubit_make(plane, shipment->group->members[i].qubit);
         q->moved = true;
         q->next_host = shipment->from;
+        q->next_life = life_of(shipment->transfer);
         q->next_version = shipment->group->members[i].version + 2;
         qubit_thaw(plane, q);
         qubit_untidy(plane, q);
@@ -271,10 +273,7 @@ static void refuse(struct qn_plane *plane, struct shipment *shipment, const stru
 
 /* R6: a shipment. Only PUSH can be refused or wait, and it waits for something with a lower id. */
 void r6_ship(struct qn_plane *plane, struct shipment *shipment) {
-    if (clashes(plane, shipment->group)) {
-        shipment_free(shipment);
-        return;
-    }
+    resolve_clashes(plane, shipment->group);
     if (shipment->kind != QNET__V1__SHIP_KIND__SHIP_KIND_PUSH) {
         accept(plane, shipment);
         return;
@@ -300,10 +299,11 @@ void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_i
     for (size_t i = 0; i < group->n; i++) {
         struct member *m = &group->members[i];
         struct qubit *q = m->record;
-        struct hint hint = {m->qubit, group_id, frozen->to, m->version + 1, .has_will = false};
+        struct hint hint = {m->qubit, group_id, frozen->to, m->version + 1, .life = life_at(plane, frozen->to)};
         q->group = NULL;
         q->moved = true;
         q->next_host = frozen->to;
+        q->next_life = hint.life;
         q->next_version = hint.version;
         if (m->owner == plane->config.self) {
             hint.has_will = true;
@@ -311,7 +311,7 @@ void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_i
             q->touched_ns = m->touched_ns;
             q->memory = m->memory;
             r9_learn(q, &hint);
-        } else if (!plane->down[m->owner] && m->owner != frozen->to && !frozen->quiet)
+        } else if (!is_gone(plane, m->owner, m->owner_life) && m->owner != frozen->to && !frozen->quiet)
             send_hint(plane, m->owner, &hint);
         qubit_thaw(plane, q);
         qubit_untidy(plane, q);
@@ -328,11 +328,12 @@ void r7_ship_nack(struct qn_plane *plane, struct frozen *frozen, const struct hi
     roll_back(plane, frozen);
     if (pending != NULL && target != NULL && target->owned) {
         pending->state = PENDING_QUEUED;
-        if (next == NULL || plane->down[next->host])
+        if (next == NULL || is_gone(plane, next->host, next->life))
             r11_recover(plane, target, pending);
         else {
             if (next->version >= target->hint_version) {
                 target->hint_host = next->host;
+                target->hint_life = next->life;
                 target->hint_version = next->version;
             }
             step(plane, pending);

@@ -40,6 +40,7 @@ struct hint {
     uint64_t group;
     uint16_t host;
     uint32_t version;
+    uint32_t life; /* Of the host. */
     bool has_will;
     double will[3];
 };
@@ -59,6 +60,7 @@ struct member {
     qn_qubit qubit;
     struct qubit *record; /* NULL while the group is in a shipment that is not installed. */
     uint16_t owner;
+    uint32_t owner_life;
     uint32_t version; /* Rises with every change of custody. */
     uint32_t last_outcome;
     uint64_t last_op;
@@ -83,6 +85,7 @@ struct group { /* One joint state; member i is qubit i of `state`. */
 struct frozen { /* A shipment sent and not yet acknowledged. */
     uint64_t transfer;
     uint16_t to;
+    uint32_t to_life;
     Qnet__V1__ShipKind kind;
     bool quiet;          /* The owners were told the destination by Born. */
     struct group *group; /* Owned. */
@@ -120,6 +123,7 @@ struct inquiry { /* R11: who has the qubit? */
     uint8_t *answered; /* Owned; one a node. */
     uint32_t status, version;
     uint16_t host;
+    uint32_t life; /* Of the host. */
     uint64_t group;
 };
 
@@ -145,7 +149,8 @@ struct who_has {
     uint64_t inquiry;
     uint16_t asker;
     size_t n_causes;
-    uint16_t *causes; /* Owned. */
+    uint16_t *causes; /* Owned; then as many lives. */
+    uint32_t *lives;
 };
 
 enum deferred_kind { DEFERRED_REQUEST, DEFERRED_SHIPMENT, DEFERRED_WHO_HAS };
@@ -170,7 +175,7 @@ struct qubit { /* All this process knows of one qubit. */
 
     bool moved; /* Tombstone: custody went to next_host. */
     uint16_t next_host;
-    uint32_t next_version;
+    uint32_t next_version, next_life;
     bool destroyed; /* By another owner's operation executed here. */
     uint64_t last_op;
     uint32_t last_outcome;
@@ -180,7 +185,7 @@ struct qubit { /* All this process knows of one qubit. */
     bool doomed;    /* An operation that destroys it is under way. */
     uint64_t hint_group;
     uint16_t hint_host;
-    uint32_t hint_version;
+    uint32_t hint_version, hint_life;
     double will[3]; /* Marginal at touched_ns, while it is hosted elsewhere (R12). */
     uint64_t touched_ns;
     struct qn_memory memory;
@@ -209,13 +214,21 @@ struct arrivals {
     size_t first, len, cap;
 };
 
+enum { LIVES_KEPT = 8, LIFE_SHIFT = 33, LIFE_MASK = 0x7fff };
+struct lives {
+    uint32_t present; /* Or the last one; QN_LIFE_UNKNOWN. */
+    uint32_t gone[LIVES_KEPT];
+    unsigned n_gone; /* Ever; the last is at (n_gone - 1) % LIVES_KEPT. */
+};
+
 struct qn_plane {
     struct qn_plane_config config;
     uint64_t now_ns;
     uint64_t next_qubit, next_op, next_transfer, next_inquiry, last_birth, round;
-    bool *down; /* The node's last incarnation met is over, */
+    bool *down; /* The node's last life met is over, */
     bool *died; /* and one has ever been. */
     bool any_down;
+    struct lives *lives; /* By node. */
     uint64_t *last_born; /* Highest qubit id each node has announced to us, in this incarnation. */
 
     struct qn_map qubits;    /* struct qubit, by id. */
@@ -243,6 +256,9 @@ struct qubit *qubit_make(struct qn_plane *plane, qn_qubit id); /* Found or new. 
 bool qubit_is_hosted(const struct qubit *q);                   /* Active or on probation. NULL is not. */
 bool qubit_is_busy(const struct qubit *q);                     /* Frozen or on probation. NULL is not. */
 bool qubit_may_come(const struct qn_plane *plane, qn_qubit id, const struct qubit *q); /* Custody not yet seen (R2). */
+uint32_t life_of(uint64_t id);                                                         /* Of whoever made this id. */
+uint32_t life_at(const struct qn_plane *plane, uint16_t node); /* Present life, as far as known. */
+bool is_gone(const struct qn_plane *plane, uint16_t node, uint32_t life);
 void qubit_own(struct qn_plane *plane, struct qubit *q);
 void qubit_disown(struct qn_plane *plane, struct qubit *q);
 void qubit_thaw(struct qn_plane *plane, struct qubit *q); /* Looks again at what waits for it, soon. */
@@ -264,7 +280,8 @@ bool op_is_valid(const struct qn_plane *plane, struct op *op); /* Normalises mea
 bool op_destroys(op_kind kind);
 bool memory_is_valid(const struct qn_memory *memory);
 void group_decay(struct group *group, size_t at, uint64_t now_ns, struct qn_rng *rng);
-void group_trace_owner(struct qn_plane *plane, struct group *group, uint16_t owner);
+void group_trace(struct qn_plane *plane, struct group *group, size_t at); /* Removes one member. */
+void group_trace_gone(struct qn_plane *plane, struct group *group);       /* Removes those of the dead. */
 /* R1, at most once an operation: merges what must be merged. *ret_group is NULL if nothing is left. -QN_ELIMIT. */
 int r1_execute(struct qn_plane *plane, const struct op *op, struct group **ret_group, uint32_t *ret_outcome);
 
@@ -296,6 +313,7 @@ void retry(struct qn_plane *plane, struct deferred *message);           /* Takes
 /* recover.c */
 void r11_recover(struct qn_plane *plane, struct qubit *q, struct pending *pending);
 void r11_who_has(struct qn_plane *plane, struct who_has *who_has); /* Takes the causes. */
+void who_has_free(struct who_has *who_has);
 void r11_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Has *has);
 void inquiry_free(struct qubit *q);
 

@@ -34,6 +34,8 @@ bool qn_plane_next_out(struct qn_plane *plane, struct qn_plane_out *ret_out) {
 
 /* ---- parts ---- */
 
+static uint32_t told(uint32_t life) { return life == QN_LIFE_UNKNOWN ? 0 : life + 1; }
+
 struct packed_op { /* An Operation and what it points to. */
     Qnet__V1__Operation message;
     uint64_t qubits[2];
@@ -74,6 +76,7 @@ static Qnet__V1__Hint *pack_hint(const struct hint *hint, struct packed_hint *pa
     m->qubit = hint->qubit;
     m->group = hint->group;
     m->host = hint->host;
+    m->host_life = told(hint->life);
     m->version = hint->version;
     m->n_will = hint->has_will ? 3 : 0;
     m->will = packed->will;
@@ -135,6 +138,7 @@ void send_redirect(struct qn_plane *plane, const struct op *op, const struct hin
     redirect.qubit = hint->qubit;
     redirect.group = hint->group;
     redirect.host = hint->host;
+    redirect.host_life = told(hint->life);
     redirect.version = hint->version;
     message.body_case = BODY(REDIRECT);
     message.redirect = &redirect;
@@ -161,6 +165,7 @@ static void pack_members(const struct group *group, Qnet__V1__Member *members, Q
         members[i] = (Qnet__V1__Member)QNET__V1__MEMBER__INIT;
         members[i].qubit = m->qubit;
         members[i].owner = m->owner;
+        members[i].owner_life = told(m->owner_life);
         members[i].last_op = m->last_op;
         members[i].last_outcome = m->last_outcome;
         members[i].version = m->version;
@@ -230,6 +235,7 @@ void send_ship_nack(struct qn_plane *plane, const struct shipment *shipment, con
     nack.has_next = target != NULL && target->group == NULL && target->moved;
     nack.next_host = nack.has_next ? target->next_host : 0;
     nack.version = nack.has_next ? target->next_version : 0;
+    nack.next_life = nack.has_next ? told(target->next_life) : 0;
     message.body_case = BODY(SHIP_NACK);
     message.ship_nack = &nack;
     out_push(plane, shipment->from, &message);
@@ -252,15 +258,24 @@ void send_hint(struct qn_plane *plane, uint16_t to, const struct hint *hint) {
     out_push(plane, to, &message);
 }
 
+/* The causes are all deaths known here: an answer that does not reckon with them could be overtaken by what the dead
+ * have sent. */
 void send_who_has(struct qn_plane *plane, uint16_t to, qn_qubit qubit, uint64_t inquiry) {
-    uint32_t *causes = must(malloc(plane->config.n_nodes * sizeof *causes));
+    uint32_t *causes = must(malloc(2 * plane->config.n_nodes * sizeof *causes)),
+             *lives = causes + plane->config.n_nodes;
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     Qnet__V1__WhoHas who_has = QNET__V1__WHO_HAS__INIT;
     who_has.qubit = qubit;
     who_has.inquiry = inquiry;
     who_has.causes = causes;
-    for (uint32_t node = 0; node < plane->config.n_nodes; node++)
-        if (plane->down[node]) causes[who_has.n_causes++] = node;
+    who_has.lives = lives;
+    for (uint32_t node = 0; node < plane->config.n_nodes; node++) {
+        const struct lives *known = &plane->lives[node];
+        if (known->n_gone == 0 || node == to) continue;
+        lives[who_has.n_causes] = told(known->gone[(known->n_gone - 1) % LIVES_KEPT]);
+        causes[who_has.n_causes++] = node;
+    }
+    who_has.n_lives = who_has.n_causes;
     message.body_case = BODY(WHO_HAS);
     message.who_has = &who_has;
     out_push(plane, to, &message);

@@ -178,14 +178,15 @@ void r9_learn(struct qubit *q, const struct hint *hint) {
     if (qubit_is_hosted(q) || hint->version < q->hint_version) return;
     q->hint_group = hint->group;
     q->hint_host = hint->host;
+    q->hint_life = hint->life;
     q->hint_version = hint->version;
     for (size_t i = 0; i < 3 && hint->has_will; i++) q->will[i] = hint->will[i];
 }
 
 /* Its maker has not told us of it yet; Born come in the order of ids. */
 static bool is_unborn(const struct qn_plane *plane, qn_qubit qubit) {
-    uint64_t origin = qubit >> 48;
-    return origin < plane->config.n_nodes && origin != plane->config.self && !plane->down[origin] &&
+    uint16_t origin = (uint16_t)(qubit >> 48);
+    return origin < plane->config.n_nodes && origin != plane->config.self && !is_gone(plane, origin, life_of(qubit)) &&
            qubit > plane->last_born[origin];
 }
 
@@ -198,7 +199,7 @@ void r9_hint(struct qn_plane *plane, const struct hint *hint) {
     }
     if (q == NULL || !q->owned || q->group != NULL || hint->version < q->hint_version) return;
     r9_learn(q, hint);
-    if (!plane->down[hint->host] || q->inquiry != NULL || !q->announced) return;
+    if (!is_gone(plane, hint->host, hint->life) || q->inquiry != NULL || !q->announced) return;
     r11_recover(plane, q, NULL);
     if (q->first != NULL) step(plane, q->first);
 }
@@ -230,9 +231,10 @@ static bool locate(struct qn_plane *plane, struct pending *pending, struct qubit
             return false;
         }
         q->hint_host = q->next_host;
+        q->hint_life = q->next_life;
         if (q->next_version > q->hint_version) q->hint_version = q->next_version;
     }
-    if (plane->down[q->hint_host]) {
+    if (is_gone(plane, q->hint_host, q->hint_life)) {
         r11_recover(plane, q, pending);
         return false;
     }

@@ -81,13 +81,15 @@ static void group_remove(struct qn_plane *plane, struct group *group, size_t at,
     member_remove(plane, group, at);
 }
 
-void group_trace_owner(struct qn_plane *plane, struct group *group, uint16_t owner) {
-    for (size_t i = group->n; i-- > 0;) {
-        if (group->members[i].owner != owner) continue;
-        struct qn_rng rng;
-        qn_rng_init(&rng, plane->config.seed, "trace", group->members[i].qubit);
-        group_remove(plane, group, i, &rng);
-    }
+void group_trace(struct qn_plane *plane, struct group *group, size_t at) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, plane->config.seed, "trace", group->members[at].qubit);
+    group_remove(plane, group, at, &rng);
+}
+
+void group_trace_gone(struct qn_plane *plane, struct group *group) {
+    for (size_t i = group->n; i-- > 0;)
+        if (is_gone(plane, group->members[i].owner, group->members[i].owner_life)) group_trace(plane, group, i);
 }
 
 static void adopt(struct group *low, struct group *high, size_t keep) { /* high's first `keep` members, after low's. */
@@ -138,7 +140,8 @@ static void marginals_add(struct marginals *before, const struct qn_plane *plane
 static bool is_heir(const struct qn_plane *plane, const struct group *group, uint16_t owner) {
     if (group_has_owner(group, plane->config.self)) return false;
     for (size_t i = 0; i < group->n; i++)
-        if (group->members[i].owner < owner && !plane->down[group->members[i].owner]) return false;
+        if (group->members[i].owner < owner && !is_gone(plane, group->members[i].owner, group->members[i].owner_life))
+            return false;
     return true; /* It gets the state itself. */
 }
 
@@ -148,7 +151,9 @@ static void r12_refresh_wills(struct qn_plane *plane, const struct marginals *be
         size_t at = group_find(group, before->qubits[k]);
         const struct member *m = &group->members[at];
         if (at == group->n || is_heir(plane, group, m->owner)) continue;
-        struct hint hint = {m->qubit, group->id, plane->config.self, m->version, .has_will = true};
+        struct hint hint = {
+            m->qubit,        group->id, plane->config.self, m->version, .life = life_at(plane, plane->config.self),
+            .has_will = true};
         qn_state_bloch(group->state, at, hint.will);
         double change = 0;
         for (size_t i = 0; i < 3; i++) change = fmax(change, fabs(hint.will[i] - before->bloch[k][i]));

@@ -8,20 +8,22 @@
 int qn_plane_new(const struct qn_plane_config *config, struct qn_plane **ret_plane) {
     if (config->n_nodes == 0 || config->self >= config->n_nodes || config->rank > 15) return -QN_EINVAL;
     struct qn_plane *plane = calloc(1, sizeof *plane);
-    bool *down = calloc(config->n_nodes, sizeof *down), *died = calloc(config->n_nodes, sizeof *died);
-    uint64_t *last_born = calloc(config->n_nodes, sizeof *last_born);
-    if (plane == NULL || down == NULL || died == NULL || last_born == NULL) {
-        free(plane);
-        free(down);
-        free(died);
-        free(last_born);
+    if (plane == NULL) return -QN_ENOMEM;
+    plane->config = *config;
+    plane->now_ns = config->now_ns;
+    plane->down = calloc(config->n_nodes, sizeof *plane->down);
+    plane->died = calloc(config->n_nodes, sizeof *plane->died);
+    plane->last_born = calloc(config->n_nodes, sizeof *plane->last_born);
+    plane->lives = calloc(config->n_nodes, sizeof *plane->lives);
+    if (plane->down == NULL || plane->died == NULL || plane->last_born == NULL || plane->lives == NULL) {
+        qn_plane_free(plane);
         return -QN_ENOMEM;
     }
     uint64_t first = config->first_sequence & ((UINT64_C(1) << 48) - 1);
     if (first == 0) first = 1; /* 0 is no qubit, and no operation. */
-    *plane = (struct qn_plane){
-        .config = *config, .now_ns = config->now_ns, .down = down, .died = died, .last_born = last_born};
     plane->next_qubit = plane->next_op = plane->next_transfer = plane->next_inquiry = first;
+    for (uint16_t node = 0; node < config->n_nodes; node++) plane->lives[node].present = QN_LIFE_UNKNOWN;
+    plane->lives[config->self].present = life_of(first);
     *ret_plane = plane;
     return 0;
 }
@@ -58,6 +60,7 @@ void qn_plane_free(struct qn_plane *plane) {
     free(plane->down);
     free(plane->died);
     free(plane->last_born);
+    free(plane->lives);
     free(plane);
 }
 
@@ -67,7 +70,9 @@ void qn_plane_set_time(struct qn_plane *plane, uint64_t now_ns) { plane->now_ns 
 
 static bool births_are_valid(const struct qn_plane *plane, const struct qn_birth *births, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (births[i].owner >= plane->config.n_nodes || !memory_is_valid(&births[i].memory)) return false;
+        if (births[i].owner >= plane->config.n_nodes || plane->down[births[i].owner] ||
+            !memory_is_valid(&births[i].memory))
+            return false;
     return n >= 1 && n <= QN_STATE_MAX;
 }
 
@@ -77,6 +82,7 @@ static int place(struct qn_plane *plane, struct group *group, const struct qn_bi
         struct member *m = &group->members[i];
         m->qubit = (uint64_t)plane->config.self << 48 | plane->next_qubit;
         m->owner = births[i].owner;
+        m->owner_life = life_at(plane, m->owner);
         m->touched_ns = births[i].touched_ns;
         m->memory = births[i].memory;
         struct qubit *q = m->record = calloc(1, sizeof *q);
@@ -102,13 +108,11 @@ static void displace(struct qn_plane *plane, struct group *group) {
 static void own_births(struct qn_plane *plane, const struct group *group) {
     for (size_t i = 0; i < group->n; i++) {
         struct member *m = &group->members[i];
-        if (m->owner != plane->config.self) {
-            plane->down[m->owner] = false; /* The caller has met its next incarnation. */
-            continue;
-        }
+        if (m->owner != plane->config.self) continue;
         qubit_own(plane, m->record);
         m->record->hint_group = group->id;
         m->record->hint_host = plane->config.self;
+        m->record->hint_life = m->owner_life;
         m->record->touched_ns = m->touched_ns;
         m->record->memory = m->memory;
     }
@@ -201,6 +205,8 @@ int qn_plane_announce(struct qn_plane *plane, qn_qubit qubit, uint16_t owner, ui
     born.qubit = qubit;
     born.group = group;
     born.host = host_of(plane, q);
+    uint32_t life = q->group == NULL && q->moved ? q->next_life : life_at(plane, (uint16_t)born.host);
+    born.host_life = life == QN_LIFE_UNKNOWN ? 0 : life + 1;
     born.touched_ns = (int64_t)touched_ns;
     born.link = link;
     born.origin = origin;
@@ -216,7 +222,8 @@ static bool has_remote_member(const struct qn_plane *plane, const struct group *
     uint16_t heir = UINT16_MAX;
     for (size_t i = 0; i < group->n; i++) {
         uint16_t owner = group->members[i].owner;
-        if (owner != plane->config.self && !plane->down[owner] && owner < heir) heir = owner;
+        bool gone = is_gone(plane, owner, group->members[i].owner_life);
+        if (owner != plane->config.self && !gone && owner < heir) heir = owner;
     }
     *ret_heir = heir;
     return heir != UINT16_MAX;

@@ -22,7 +22,7 @@ struct qn_plane_config {
     uint16_t n_nodes;
     uint8_t rank;            /* 0..15: groups drift to lower ranks. */
     uint64_t seed;           /* Physics draws. */
-    uint64_t first_sequence; /* Of qubit and operation ids: differs between incarnations. */
+    uint64_t first_sequence; /* Of qubit and operation ids. Bits 33 to 47 are this life's number: see qn_plane_meet. */
     uint64_t now_ns;
 };
 
@@ -100,10 +100,17 @@ int qn_plane_claim(struct qn_plane *plane, qn_qubit qubit, uint64_t now_ns, stru
 /* Graceful exit (R13): queues the hand-over of every group with remote members. True when nothing is left to hand over:
  * call it again, while messages flow, until then. */
 bool qn_plane_leave(struct qn_plane *plane);
-/* The incarnation of `node` is over (R0), and all it sent has been handed in: its qubits are traced out, and operations
- * that needed it go on with what is left (R10, R11). A message from it, or a qubit created for it, starts the next one.
- */
-void qn_plane_on_down(struct qn_plane *plane, uint16_t node);
+/* Lives of nodes (R0). Each incarnation of a node has a number below 2^15, unlike those of its last few; every id it
+ * makes carries it, and so does whatever is said of it, so that old news is not taken for news of the next life.
+ * A life has been heard of; messages from it follow. */
+#define QN_LIFE_UNKNOWN UINT32_MAX
+void qn_plane_meet(struct qn_plane *plane, uint16_t node, uint32_t life);
+/* This life is over, and all it sent has been handed in: its qubits are traced out, and operations that needed it go on
+ * with what is left (R10, R11). QN_LIFE_UNKNOWN: whichever it was. */
+void qn_plane_on_down(struct qn_plane *plane, uint16_t node, uint32_t life);
+/* Marks (by node) whom this process shares qubits with or waits for; and only those that an operation waits for. */
+void qn_plane_mark_needed(const struct qn_plane *plane, bool *marks);
+void qn_plane_mark_awaited(const struct qn_plane *plane, bool *marks);
 
 /* Numbers for status, and checks. */
 size_t qn_plane_n_groups(const struct qn_plane *plane);

@@ -40,6 +40,7 @@ static Qnet__V1__Has look(const struct qn_plane *plane, qn_qubit qubit, uint64_t
     has.qubit = qubit;
     has.inquiry = inquiry;
     has.host = plane->config.self;
+    has.host_life = life_at(plane, plane->config.self) + 1;
     if (q != NULL && q->group != NULL) {
         has.status = HAS_IT;
         has.version = q->group->members[group_find(q->group, qubit)].version;
@@ -53,6 +54,7 @@ static Qnet__V1__Has look(const struct qn_plane *plane, qn_qubit qubit, uint64_t
         has.status = HAS_TOMBSTONE;
         has.version = q->next_version;
         has.host = q->next_host;
+        has.host_life = q->next_life == QN_LIFE_UNKNOWN ? 0 : q->next_life + 1;
     }
     return has;
 }
@@ -65,6 +67,7 @@ static void resurrect(struct qn_plane *plane, struct qubit *q) {
     group->members[0] = (struct member){.qubit = q->id,
                                         .record = q,
                                         .owner = plane->config.self,
+                                        .owner_life = life_at(plane, plane->config.self),
                                         .version = q->hint_version,
                                         .touched_ns = q->touched_ns,
                                         .memory = q->memory};
@@ -73,11 +76,13 @@ static void resurrect(struct qn_plane *plane, struct qubit *q) {
     q->moved = false;
     q->hint_group = group->id;
     q->hint_host = plane->config.self;
+    q->hint_life = life_at(plane, plane->config.self);
     qubit_thaw(plane, q);
 }
 
 static void follow(struct qubit *q, const struct inquiry *inquiry) {
     q->hint_host = inquiry->host;
+    q->hint_life = inquiry->life;
     if (inquiry->version != UINT32_MAX && inquiry->version > q->hint_version) q->hint_version = inquiry->version;
     if (inquiry->group != 0) q->hint_group = inquiry->group;
 }
@@ -87,9 +92,9 @@ static void conclude(struct qn_plane *plane, struct qubit *q) {
     if (inquiry->id == 0 || inquiry->n_missing > 0) return;
     bool found = inquiry->status != HAS_NO;
     bool overtaken =
-        found && q->hint_version > inquiry->version && !plane->down[q->hint_host]; /* By a hint, meanwhile. */
+        found && q->hint_version > inquiry->version && !is_gone(plane, q->hint_host, q->hint_life); /* By a hint. */
     bool known = q->group != NULL || overtaken;
-    if (!known && found && !plane->down[inquiry->host])
+    if (!known && found && !is_gone(plane, inquiry->host, inquiry->life))
         follow(q, inquiry);
     else if (!known)
         resurrect(plane, q);
@@ -107,6 +112,7 @@ static void note(struct inquiry *inquiry,
     inquiry->status = has->status;
     inquiry->version = has->version;
     inquiry->host = (uint16_t)has->host;
+    inquiry->life = has->host_life >= 1 && has->host_life <= LIFE_MASK + 1 ? has->host_life - 1 : QN_LIFE_UNKNOWN;
     inquiry->group = has->status == HAS_IT ? has->group : 0;
 }
 
@@ -129,16 +135,26 @@ void r11_recover(struct qn_plane *plane, struct qubit *q, struct pending *pendin
     conclude(plane, q);
 }
 
+void who_has_free(struct who_has *who_has) {
+    free(who_has->causes);
+    free(who_has->lives);
+}
+
+static bool knows(const struct qn_plane *plane, uint16_t node, uint32_t life) {
+    if (life == QN_LIFE_UNKNOWN) return plane->died[node];
+    return node == plane->config.self || is_gone(plane, node, life);
+}
+
 /* R11, asked: answered only when all the crashes it is about have been dealt with here. */
 void r11_who_has(struct qn_plane *plane, struct who_has *who_has) {
     for (size_t i = 0; i < who_has->n_causes; i++)
-        if (!plane->died[who_has->causes[i]]) {
+        if (!knows(plane, who_has->causes[i], who_has->lives[i])) {
             defer(plane, NULL, &(struct deferred){.kind = DEFERRED_WHO_HAS, .who_has = *who_has});
             return;
         }
     Qnet__V1__Has has = look(plane, who_has->qubit, who_has->inquiry);
     send_has(plane, who_has->asker, &has);
-    free(who_has->causes);
+    who_has_free(who_has);
 }
 
 void r11_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Has *has) {
@@ -166,10 +182,10 @@ static struct keys keys_of(const struct qn_map *map) {
     return keys;
 }
 
-static void take_back(struct qn_plane *plane, struct frozen *frozen, uint16_t dead) {
+static void take_back(struct qn_plane *plane, struct frozen *frozen) {
     struct group *group = roll_back(plane, frozen);
     if (group != NULL) {
-        group_trace_owner(plane, group, dead);
+        group_trace_gone(plane, group);
         if (group->n == 0) {
             group_drop(plane, group);
             group = NULL;
@@ -194,20 +210,20 @@ static void take_back_all(struct qn_plane *plane, uint16_t dead) {
     struct keys keys = keys_of(&plane->frozen);
     for (size_t i = 0; i < keys.n; i++) {
         struct frozen *frozen = qn_map_get(&plane->frozen, keys.items[i]);
-        if (frozen != NULL && frozen->to == dead)
-            take_back(plane, frozen, dead);
+        if (frozen != NULL && frozen->to == dead && is_gone(plane, dead, frozen->to_life))
+            take_back(plane, frozen);
         else if (frozen != NULL)
-            group_trace_owner(plane, frozen->group, dead); /* As its receiver does. */
+            group_trace_gone(plane, frozen->group); /* As its receiver does. */
     }
     free(keys.items);
 }
 
-static void trace_out(struct qn_plane *plane, uint16_t dead) {
+static void trace_out(struct qn_plane *plane) {
     struct keys keys = keys_of(&plane->groups);
     for (size_t i = 0; i < keys.n; i++) {
         struct group *group = qn_map_get(&plane->groups, keys.items[i]);
         if (group == NULL) continue;
-        group_trace_owner(plane, group, dead);
+        group_trace_gone(plane, group);
         if (group->n == 0) group_drop(plane, group);
     }
     free(keys.items);
@@ -217,20 +233,23 @@ static void end_probation(struct qn_plane *plane, uint16_t dead) {
     struct keys keys = keys_of(&plane->probation);
     for (size_t i = 0; i < keys.n; i++) {
         struct group *group = qn_map_get(&plane->probation, keys.items[i]);
-        if (group != NULL && group->peer == dead) r7_confirm(plane, group);
+        if (group != NULL && group->peer == dead && is_gone(plane, dead, life_of(group->transfer)))
+            r7_confirm(plane, group);
     }
     free(keys.items);
 }
 
-static void sort_deferred(struct qn_plane *plane, struct deferred_list *list, uint16_t dead,
-                          struct deferred_list *ret_shipments, struct deferred_list *ret_others) {
+static void sort_deferred(struct qn_plane *plane, struct deferred_list *list, struct deferred_list *ret_shipments,
+                          struct deferred_list *ret_others) {
     struct deferred *next = list->first;
     *list = (struct deferred_list){0};
     for (struct deferred *d = next; d != NULL; d = next) {
         next = d->next;
-        if (d->kind == DEFERRED_SHIPMENT && d->shipment.from == dead) d->shipment.orphan = true;
-        bool gone = (d->kind == DEFERRED_REQUEST && d->request.op.requester == dead) ||
-                    (d->kind == DEFERRED_WHO_HAS && d->who_has.asker == dead);
+        if (d->kind == DEFERRED_SHIPMENT && is_gone(plane, d->shipment.from, life_of(d->shipment.transfer)))
+            d->shipment.orphan = true;
+        bool gone =
+            (d->kind == DEFERRED_REQUEST && is_gone(plane, d->request.op.requester, life_of(d->request.op.id))) ||
+            (d->kind == DEFERRED_WHO_HAS && is_gone(plane, d->who_has.asker, life_of(d->who_has.inquiry)));
         if (gone) {
             plane->n_deferred--;
             deferred_free(d);
@@ -248,17 +267,17 @@ static void retry_list(struct qn_plane *plane, struct deferred_list *list) {
 }
 
 /* Custody first, queries after. */
-static void retry_all(struct qn_plane *plane, uint16_t dead) {
+static void retry_all(struct qn_plane *plane) {
     struct deferred_list shipments = {0}, others = {0};
     struct keys keys = keys_of(&plane->qubits);
     for (size_t i = 0; i < keys.n; i++) {
         struct qubit *q = qubit_find(plane, keys.items[i]);
         if (q->deferred.first == NULL) continue;
-        sort_deferred(plane, &q->deferred, dead, &shipments, &others);
+        sort_deferred(plane, &q->deferred, &shipments, &others);
         qubit_untidy(plane, q);
     }
     free(keys.items);
-    sort_deferred(plane, &plane->inquiries, dead, &shipments, &others);
+    sort_deferred(plane, &plane->inquiries, &shipments, &others);
     retry_list(plane, &shipments);
     retry_list(plane, &others);
 }
@@ -276,17 +295,18 @@ static void recover_ops(struct qn_plane *plane) {
     free(keys.items);
 }
 
-static void recover_qubits(struct qn_plane *plane, uint16_t dead) {
+static void recover_qubits(struct qn_plane *plane) {
     struct keys keys = keys_of(&plane->qubits);
     for (size_t i = 0; i < keys.n; i++) {
         struct qubit *q = qubit_find(plane, keys.items[i]);
         if (q == NULL || !q->owned) continue;
-        if (!q->announced && q->id >> 48 == dead && !q->doomed)
-            plane_discard(plane, q->id);           /* Its Born went down, too. */
-        if (!q->announced && !q->doomed) continue; /* Born comes, with the will. */
+        uint16_t maker = (uint16_t)(q->id >> 48);
+        bool orphan = maker != plane->config.self && is_gone(plane, maker, life_of(q->id));
+        if (!q->announced && orphan && !q->doomed) plane_discard(plane, q->id); /* Its Born went down, too. */
+        if (!q->announced && !q->doomed) continue;                              /* Born comes, with the will. */
         if (q->inquiry != NULL) {
             if (q->inquiry->round != plane->round) r11_recover(plane, q, NULL);
-        } else if (q->group == NULL && (q->hint_host == dead || (q->id >> 48 == dead && q->hint_version == 0)))
+        } else if (q->group == NULL && (is_gone(plane, q->hint_host, q->hint_life) || (orphan && q->hint_version == 0)))
             r11_recover(plane, q, q->first != NULL && q->first->state == PENDING_RECOVER ? q->first : NULL);
     }
     free(keys.items);
@@ -295,19 +315,98 @@ static void recover_qubits(struct qn_plane *plane, uint16_t dead) {
 /* R10: frozen shipments to the dead come back, its qubits are traced out, what waited for it is decided, and where our
  * own qubits are is found out again. */
 static void r10_down(struct qn_plane *plane, uint16_t dead) {
-    plane->down[dead] = plane->died[dead] = plane->any_down = true;
+    plane->died[dead] = plane->any_down = true;
     plane->round++;
-    plane->last_born[dead] = 0;
     take_back_all(plane, dead);
-    trace_out(plane, dead);
+    trace_out(plane);
     end_probation(plane, dead);
-    retry_all(plane, dead);
+    retry_all(plane);
     recover_ops(plane);
-    recover_qubits(plane, dead);
+    recover_qubits(plane);
     settle(plane);
 }
 
-void qn_plane_on_down(struct qn_plane *plane, uint16_t node) {
-    if (node >= plane->config.n_nodes || node == plane->config.self || plane->down[node]) return;
+void qn_plane_on_down(struct qn_plane *plane, uint16_t node, uint32_t life) {
+    if (node >= plane->config.n_nodes || node == plane->config.self) return;
+    struct lives *lives = &plane->lives[node];
+    bool present = life == QN_LIFE_UNKNOWN || lives->present == QN_LIFE_UNKNOWN || lives->present == life;
+    if (is_gone(plane, node, life) && (life == QN_LIFE_UNKNOWN || lives->n_gone > 0)) return;
+    if (life != QN_LIFE_UNKNOWN) lives->gone[lives->n_gone++ % LIVES_KEPT] = life;
+    if (present) {
+        plane->down[node] = true;
+        lives->present = life;
+        plane->last_born[node] = 0;
+    }
     r10_down(plane, node);
+}
+
+void qn_plane_meet(struct qn_plane *plane, uint16_t node, uint32_t life) {
+    if (node >= plane->config.n_nodes || node == plane->config.self) return;
+    struct lives *lives = &plane->lives[node];
+    if (lives->present != QN_LIFE_UNKNOWN && lives->present != life && !plane->down[node])
+        qn_plane_on_down(plane, node, lives->present);
+    lives->present = life;
+    plane->down[node] = false;
+}
+
+/* ---- who is needed ---- */
+
+static void mark(const struct qn_plane *plane, bool *marks, uint16_t node) {
+    if (node < plane->config.n_nodes && node != plane->config.self) marks[node] = true;
+}
+
+static void mark_owners(const struct qn_plane *plane, bool *marks, const struct group *group) {
+    for (size_t i = 0; i < group->n; i++) mark(plane, marks, group->members[i].owner);
+    if (group->status != GROUP_ACTIVE) mark(plane, marks, group->peer);
+}
+
+static void mark_asked(const struct qn_plane *plane, bool *marks, const struct inquiry *inquiry) {
+    for (uint16_t node = 0; inquiry->id != 0 && node < plane->config.n_nodes; node++)
+        if (!inquiry->answered[node] && !plane->down[node]) mark(plane, marks, node);
+}
+
+static void mark_deferred(const struct qn_plane *plane, bool *marks, const struct qubit *q) {
+    if (q->deferred.first != NULL && q->group == NULL) mark(plane, marks, (uint16_t)(q->id >> 48));
+    for (const struct deferred *d = q->deferred.first; d != NULL; d = d->next)
+        if (d->kind == DEFERRED_SHIPMENT) mark(plane, marks, d->shipment.from);
+}
+
+void qn_plane_mark_needed(const struct qn_plane *plane, bool *marks) {
+    void *value;
+    for (size_t i = 0; qn_map_next(&plane->groups, &i, NULL, &value);) mark_owners(plane, marks, value);
+    for (size_t i = 0; qn_map_next(&plane->frozen, &i, NULL, &value);)
+        mark_owners(plane, marks, ((const struct frozen *)value)->group);
+    for (size_t i = 0; qn_map_next(&plane->qubits, &i, NULL, &value);) {
+        const struct qubit *q = value;
+        mark_deferred(plane, marks, q);
+        if (!q->owned) continue;
+        if (q->group == NULL) mark(plane, marks, q->hint_host);
+        if (!q->announced) mark(plane, marks, (uint16_t)(q->id >> 48));
+        if (q->inquiry != NULL) mark_asked(plane, marks, q->inquiry);
+    }
+}
+
+static void mark_held(const struct qn_plane *plane, bool *marks, uint64_t op_id) {
+    size_t i = 0;
+    for (void *value; qn_map_next(&plane->frozen, &i, NULL, &value);) {
+        const struct frozen *frozen = value;
+        if (frozen->has_answer && frozen->answer.op_id == op_id) mark(plane, marks, frozen->to);
+    }
+}
+
+void qn_plane_mark_awaited(const struct qn_plane *plane, bool *marks) {
+    size_t i = 0;
+    for (void *value; qn_map_next(&plane->pending, &i, NULL, &value);) {
+        const struct pending *pending = value;
+        if (pending->state == PENDING_HELD) mark_held(plane, marks, pending->op.id);
+        for (size_t k = 0; k < pending->op.n_qubits; k++) {
+            const struct qubit *q = pending->records[k];
+            if (q->inquiry != NULL)
+                mark_asked(plane, marks, q->inquiry);
+            else if (q->group != NULL && q->group->status != GROUP_ACTIVE)
+                mark(plane, marks, q->group->peer);
+            else if (q->group == NULL && (pending->state == PENDING_ASKED || pending->state == PENDING_FETCH))
+                mark(plane, marks, q->hint_host);
+        }
+    }
 }

@@ -15,6 +15,20 @@ void must_put(struct qn_map *map, uint64_t key, void *value) {
     if (qn_map_put(map, key, value) < 0) abort();
 }
 
+/* ---- lives ---- */
+
+uint32_t life_of(uint64_t id) { return (uint32_t)(id >> LIFE_SHIFT) & LIFE_MASK; }
+
+uint32_t life_at(const struct qn_plane *plane, uint16_t node) { return plane->lives[node].present; }
+
+bool is_gone(const struct qn_plane *plane, uint16_t node, uint32_t life) {
+    const struct lives *lives = &plane->lives[node];
+    if (node == plane->config.self) return life != lives->present && life != QN_LIFE_UNKNOWN;
+    for (unsigned i = 0; i < lives->n_gone && i < LIVES_KEPT; i++)
+        if (lives->gone[i] == life) return true;
+    return plane->down[node] && (life == QN_LIFE_UNKNOWN || life == lives->present);
+}
+
 /* ---- qubits ---- */
 
 struct qubit *qubit_find(const struct qn_plane *plane, qn_qubit id) {
@@ -37,9 +51,10 @@ bool qubit_is_hosted(const struct qubit *q) {
 bool qubit_is_busy(const struct qubit *q) { return q != NULL && q->group != NULL && q->group->status != GROUP_ACTIVE; }
 
 bool qubit_may_come(const struct qn_plane *plane, qn_qubit id, const struct qubit *q) {
-    uint64_t origin = id >> 48;
+    uint16_t origin = (uint16_t)(id >> 48);
     bool seen = q != NULL && (q->group != NULL || q->moved || q->destroyed);
-    return !seen && origin != plane->config.self && origin < plane->config.n_nodes && !plane->down[origin];
+    return !seen && origin != plane->config.self && origin < plane->config.n_nodes &&
+           !is_gone(plane, origin, life_of(id));
 }
 
 void qubit_own(struct qn_plane *plane, struct qubit *q) {
@@ -143,7 +158,7 @@ void defer(struct qn_plane *plane, struct qubit *q, const struct deferred *messa
 
 void deferred_free(struct deferred *message) {
     if (message->kind == DEFERRED_SHIPMENT) group_free(message->shipment.group);
-    if (message->kind == DEFERRED_WHO_HAS) free(message->who_has.causes);
+    if (message->kind == DEFERRED_WHO_HAS) who_has_free(&message->who_has);
     free(message);
 }
 

@@ -126,7 +126,7 @@ enum field_flags {
     FIELD_REQUIRED = 1,
     FIELD_ENTRY_ONLY = 2, /* Not in defaults. */
     FIELD_INPUT_ONLY = 4, /* Fills in others; not in the canonical form. */
-    FIELD_PRIVATE = 8,    /* Addresses and keys: not in the digest. */
+    FIELD_PRIVATE = 8,    /* Addresses, keys and patience: not in the digest. */
     FIELD_ALWAYS = 16,    /* In the canonical form even where its part is missing. */
 };
 
@@ -174,7 +174,16 @@ struct link_draft {
 };
 
 /* Positions in the tables that the readers name. */
-enum root_field { ROOT_VERSION, ROOT_NETWORK, ROOT_SEED, ROOT_TIME_SCALE, ROOT_DEFAULTS, ROOT_NODES, ROOT_LINKS };
+enum root_field {
+    ROOT_VERSION,
+    ROOT_NETWORK,
+    ROOT_SEED,
+    ROOT_TIME_SCALE,
+    ROOT_DEAD_AFTER,
+    ROOT_DEFAULTS,
+    ROOT_NODES,
+    ROOT_LINKS
+};
 enum node_field {
     NODE_ROLE,
     NODE_PROFILE,

@@ -53,7 +53,7 @@ static bool is_known_version(struct reader *reader) {
 
 static int network_read(struct reader *reader) {
     struct root_draft *root = &reader->root;
-    *root = (struct root_draft){.topology = {.seed = 1, .time_scale = 1}};
+    *root = (struct root_draft){.topology = {.seed = 1, .time_scale = 1, .node_dead_after_s = 30}};
     if (!is_known_version(reader)) return 0;
     if (!slots_fill(reader, &root_table, "the file", 0, false, &reader->root_slots)) return 0;
     slots_require(reader, &root_table, &reader->root_slots, "the file", place_of(reader, 0));

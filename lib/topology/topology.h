@@ -32,8 +32,8 @@ enum qn_source_kind { QN_SOURCE_SINGLE_PHOTON, QN_SOURCE_WEAK_COHERENT, QN_SOURC
 enum qn_bsm { QN_BSM_DETERMINISTIC, QN_BSM_LINEAR_OPTICS };
 
 struct qn_address {
-    char host[64];  /* Name or number; "" if the file gives none. */
-    uint16_t port;  /* 0: none. */
+    char host[64]; /* Name or number; "" if the file gives none. */
+    uint16_t port; /* 0: none. */
 };
 
 struct qn_topo_node {
@@ -44,12 +44,12 @@ struct qn_topo_node {
     uint8_t public_key[32];
     /* Memory hardware; memories is 0 on nodes without. */
     uint32_t memories;
-    double t1_s, t2_s;             /* 0: no decay. */
+    double t1_s, t2_s;               /* 0: no decay. */
     double gate1_error, gate2_error; /* Depolarising: probability of the maximally mixed state. */
-    double readout_error;          /* Probability that a measured bit is flipped. */
-    double gate_s, readout_s;      /* Durations. */
+    double readout_error;            /* Probability that a measured bit is flipped. */
+    double gate_s, readout_s;        /* Durations. */
     enum qn_bsm bsm;
-    double bsm_efficiency;         /* Linear optics only: detector efficiency. */
+    double bsm_efficiency; /* Linear optics only: detector efficiency. */
     /* Detectors. */
     double detector_efficiency, dark_rate_hz, gate_window_s;
     /* Source. */
@@ -62,36 +62,37 @@ struct qn_topo_node {
 struct qn_topo_link {
     char name[QN_NAME_MAX + 1];
     enum qn_link_kind kind;
-    uint16_t a, b, via;            /* Indices of nodes; via is QN_NO_NODE without a station. */
+    uint16_t a, b, via; /* Indices of nodes; via is QN_NO_NODE without a station. */
     enum qn_link_model model;
     enum qn_placement placement;
-    double length_km;              /* Whole length a to b. */
+    double length_km; /* Whole length a to b. */
     double loss_db_km, insertion_loss_db;
-    double light_speed_km_s;       /* 2.0e5 in fibre. */
-    uint64_t classical_delay_ns;   /* One way, a to b; default length / c. Halved to a station in the middle. */
-    double fidelity;               /* Of the ideal model, and of a pair source. Werner. */
-    double probability;            /* Of the ideal model: success of one attempt. */
-    double attempt_s;              /* Time of one attempt besides light time (preparation). */
-    double visibility;             /* Two-photon interference |<a|b>|^2. */
-    double alpha;                  /* Single click: bright-state population. */
-    double emission_efficiency;    /* Collection x conversion of the memories' photons. */
-    double misalignment;           /* BB84: probability that a photon reaches the wrong detector. */
+    double light_speed_km_s;     /* 2.0e5 in fibre. */
+    uint64_t classical_delay_ns; /* One way, a to b; default length / c. Halved to a station in the middle. */
+    double fidelity;             /* Of the ideal model, and of a pair source. Werner. */
+    double probability;          /* Of the ideal model: success of one attempt. */
+    double attempt_s;            /* Time of one attempt besides light time (preparation). */
+    double visibility;           /* Two-photon interference |<a|b>|^2. */
+    double alpha;                /* Single click: bright-state population. */
+    double emission_efficiency;  /* Collection x conversion of the memories' photons. */
+    double misalignment;         /* BB84: probability that a photon reaches the wrong detector. */
 };
 
 struct qn_topology {
     char name[QN_NAME_MAX + 1];
     uint64_t seed;
-    double time_scale;             /* Emulated seconds a wall second. */
-    struct qn_topo_node *nodes;    /* Owned. */
+    double time_scale;          /* Emulated seconds a wall second. */
+    double node_dead_after_s;   /* Wall time that a node may be unreachable before it counts as dead. */
+    struct qn_topo_node *nodes; /* Owned. */
     size_t n_nodes;
-    struct qn_topo_link *links;    /* Owned. */
+    struct qn_topo_link *links; /* Owned. */
     size_t n_links;
-    uint8_t digest[32];            /* BLAKE2b of the canonical form without addresses and keys: peers compare it. */
+    uint8_t digest[32]; /* BLAKE2b of the canonical form without addresses and keys: peers compare it. */
 };
 
-/* Reads `text` (not NUL-terminated). On success 0. Otherwise -QN_EPARSE and every error as "name:line:column: error: ..."
- * lines in `diagnostics`, in the order of the file, at most 100 and then how many more; warnings ("...: warning: ...") are
- * written on success too. -QN_ENOMEM. */
+/* Reads `text` (not NUL-terminated). On success 0. Otherwise -QN_EPARSE and every error as "name:line:column: error:
+ * ..." lines in `diagnostics`, in the order of the file, at most 100 and then how many more; warnings ("...: warning:
+ * ...") are written on success too. -QN_ENOMEM. */
 int qn_topology_parse(const char *file_name, const char *text, size_t len, struct qn_topology *ret_topology,
                       struct qn_buf *diagnostics);
 void qn_topology_release(struct qn_topology *topology);
@@ -100,7 +101,8 @@ void qn_topology_release(struct qn_topology *topology);
 int qn_topology_emit_yaml(const struct qn_topology *topology, struct qn_buf *out);
 int qn_topology_emit_dot(const struct qn_topology *topology, struct qn_buf *out);
 int qn_topology_emit_mermaid(const struct qn_topology *topology, struct qn_buf *out);
-int qn_topology_emit_schema(struct qn_buf *out); /* JSON Schema of the file, generated from the same table as the parser. */
+int qn_topology_emit_schema(
+    struct qn_buf *out); /* JSON Schema of the file, generated from the same table as the parser. */
 
 /* Indices, or -QN_EUNKNOWN_NODE / -QN_EUNKNOWN_LINK. */
 int qn_topology_find_node(const struct qn_topology *topology, const char *name);
@@ -113,8 +115,18 @@ const char *qn_link_kind_name(enum qn_link_kind kind);
 /* True if the two nodes have a session: they are the ends of a link, or an end and its station. */
 bool qn_topology_is_neighbour(const struct qn_topology *topology, uint16_t a, uint16_t b);
 
-/* "20km" -> 20, "10us" -> 1e-5, "1%" -> 0.01. One quantity with its unit: 0, or -QN_EPARSE with why and what is valid in `ret_why` (borrowed, static). */
-enum qn_dimension { QN_DIM_NONE, QN_DIM_LENGTH_KM, QN_DIM_TIME_S, QN_DIM_FREQUENCY_HZ, QN_DIM_LOSS_DB, QN_DIM_LOSS_DB_KM, QN_DIM_SPEED_KM_S, QN_DIM_FRACTION };
+/* "20km" -> 20, "10us" -> 1e-5, "1%" -> 0.01. One quantity with its unit: 0, or -QN_EPARSE with why and what is valid
+ * in `ret_why` (borrowed, static). */
+enum qn_dimension {
+    QN_DIM_NONE,
+    QN_DIM_LENGTH_KM,
+    QN_DIM_TIME_S,
+    QN_DIM_FREQUENCY_HZ,
+    QN_DIM_LOSS_DB,
+    QN_DIM_LOSS_DB_KM,
+    QN_DIM_SPEED_KM_S,
+    QN_DIM_FRACTION
+};
 int qn_quantity_parse(const char *text, enum qn_dimension dimension, double *ret_value, const char **ret_why);
 
 #endif

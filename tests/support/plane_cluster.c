@@ -9,16 +9,18 @@
 
 struct cluster_frame {
     struct cluster_frame *next;
-    size_t len; /* 0: the sender is down. */
+    uint32_t life; /* Of the sender. */
+    size_t len;    /* 0: that life is over. */
     uint8_t bytes[];
 };
 
 /* ---- queues ---- */
 
-static void queue_push(struct cluster_queue *queue, const uint8_t *bytes, size_t len) {
+static void queue_push(struct cluster_queue *queue, uint32_t life, const uint8_t *bytes, size_t len) {
     struct cluster_frame *frame = malloc(sizeof *frame + len);
     assert(frame != NULL);
     frame->next = NULL;
+    frame->life = life;
     frame->len = len;
     if (len > 0) memcpy(frame->bytes, bytes, len);
     if (queue->first == NULL)
@@ -40,7 +42,7 @@ static void queue_keep(struct cluster_queue *queue, size_t n) { /* The first n o
     struct cluster_queue kept = {0};
     while (queue->first != NULL) {
         struct cluster_frame *frame = queue_pop(queue);
-        if (kept.n < n) queue_push(&kept, frame->bytes, frame->len);
+        if (kept.n < n) queue_push(&kept, frame->life, frame->bytes, frame->len);
         free(frame);
     }
     *queue = kept;
@@ -52,6 +54,7 @@ struct plane_cluster *cluster_new(uint16_t n, uint64_t seed) {
     struct plane_cluster *cluster = calloc(1, sizeof *cluster);
     assert(cluster != NULL && n <= CLUSTER_MAX);
     cluster->n = n;
+    cluster->seed = seed;
     qn_rng_init(&cluster->rng, seed, "schedule", 0);
     for (uint16_t i = 0; i < n; i++) {
         struct qn_plane_config config = {.self = i, .n_nodes = n, .seed = seed, .first_sequence = 1};
@@ -82,7 +85,8 @@ void cluster_collect(struct plane_cluster *cluster, uint16_t node) {
     while (qn_plane_next_out(plane, &out)) {
         assert(out.to < cluster->n && out.to != node);
         cluster->n_frames++;
-        if (cluster->planes[out.to] != NULL) queue_push(&cluster->queues[node][out.to], out.bytes, out.len);
+        if (cluster->planes[out.to] != NULL)
+            queue_push(&cluster->queues[node][out.to], cluster->lives[node], out.bytes, out.len);
     }
 }
 
@@ -143,8 +147,9 @@ static int deliver(struct plane_cluster *cluster, uint16_t from, uint16_t to, bo
     for (uint64_t n = mutate && frame->len > 0 ? 1 + qn_rng_below(&cluster->rng, 3) : 0; n > 0; n--)
         frame->bytes[qn_rng_below(&cluster->rng, frame->len)] ^= (uint8_t)(1 << qn_rng_below(&cluster->rng, 8));
     if (frame->len == 0)
-        qn_plane_on_down(plane, from);
+        qn_plane_on_down(plane, from, frame->life);
     else {
+        qn_plane_meet(plane, from, frame->life);
         Qnet__V1__PlaneMessage *message = qnet__v1__plane_message__unpack(NULL, frame->len, frame->bytes);
         assert(message != NULL || mutate);
         rc = message == NULL ? -QN_EPROTOCOL : qn_plane_on_message(plane, from, message);
@@ -205,8 +210,22 @@ void cluster_crash(struct plane_cluster *cluster, uint16_t node) {
         struct cluster_queue *sent = &cluster->queues[node][i];
         bool alive = i != node && cluster->planes[i] != NULL;
         queue_keep(sent, alive ? (size_t)qn_rng_below(&cluster->rng, sent->n + 1) : 0);
-        if (alive) queue_push(sent, NULL, 0);
+        if (alive) queue_push(sent, cluster->lives[node], NULL, 0);
     }
+}
+
+void cluster_rejoin(struct plane_cluster *cluster, uint16_t node) {
+    assert(cluster->planes[node] == NULL);
+    struct qn_plane_config config = {.self = node,
+                                     .n_nodes = cluster->n,
+                                     .seed = cluster->seed,
+                                     .first_sequence = (uint64_t)++cluster->lives[node] << 33 | 1};
+    int rc = qn_plane_new(&config, &cluster->planes[node]);
+    assert(rc == 0);
+    for (uint16_t i = 0; i < cluster->n; i++) /* It is told of all that was before. */
+        for (uint32_t life = 0; i != node && life < cluster->lives[i] + (cluster->planes[i] == NULL ? 1u : 0u); life++)
+            qn_plane_on_down(cluster->planes[node], i, life);
+    cluster_collect(cluster, node);
 }
 
 /* ---- checks ---- */

@@ -25,7 +25,9 @@ struct cluster_result {
 
 struct plane_cluster {
     uint16_t n;
+    uint64_t seed;
     struct qn_plane *planes[CLUSTER_MAX];                  /* NULL: crashed. */
+    uint32_t lives[CLUSTER_MAX];                           /* Present, or last. */
     struct cluster_queue queues[CLUSTER_MAX][CLUSTER_MAX]; /* From, to. */
     struct qn_rng rng;                                     /* The scheduler's. */
     uint64_t clock;                                        /* Of group ids: later groups have higher ids. */
@@ -53,6 +55,8 @@ size_t cluster_in_flight(const struct plane_cluster *cluster); /* Queues that ar
 bool cluster_deliver_mutated(struct plane_cluster *cluster, size_t *refused, size_t *harmless);
 /* Ends a node: of what it sent to each other node, only a random beginning arrives, then the news of its end. */
 void cluster_crash(struct plane_cluster *cluster, uint16_t node);
+/* Starts it again, as a new life that has been told of every end so far. */
+void cluster_rejoin(struct plane_cluster *cluster, uint16_t node);
 
 void cluster_check(const struct plane_cluster *cluster);       /* Every plane, and I1 across them. */
 void cluster_check_final(const struct plane_cluster *cluster); /* At rest: all done, each live qubit hosted once, I2. */

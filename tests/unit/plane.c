@@ -561,7 +561,7 @@ Test(plane, a_leaving_node_takes_only_its_own_qubits) {
         cluster_collect(c, 1);
         cluster_run(c);
         cr_assert(c->results[1].done);
-        for (uint16_t i = 0; i < 3; i += 2) qn_plane_on_down(c->planes[i], 1);
+        for (uint16_t i = 0; i < 3; i += 2) qn_plane_on_down(c->planes[i], 1, 0);
         qn_plane_free(c->planes[1]);
         c->planes[1] = NULL;
         for (uint16_t i = 0; i < 3; i += 2) cluster_collect(c, i);

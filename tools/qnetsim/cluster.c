@@ -246,6 +246,16 @@ static void commit(struct cluster *cluster, uint16_t node) {
     }
 }
 
+static void reconnect_all(struct cluster *cluster, uint16_t node);
+
+/* Its life was declared over: sessions end, and begin again under the new one. */
+static void start_anew(struct cluster *cluster, uint16_t node, uint64_t incarnation) {
+    for (uint16_t peer = 0; peer < cluster->n; peer++)
+        for (int plane = 0; plane < 2; plane++) set_up(cluster, node, peer, (enum qn_plane_id)plane, false);
+    cluster->lives[node].incarnation = incarnation;
+    reconnect_all(cluster, node);
+}
+
 static void carry_out(struct cluster *cluster, uint16_t node, const struct qn_action *action, const uint8_t *bytes) {
     switch (action->type) {
     case QN_ACTION_SEND:
@@ -272,6 +282,9 @@ static void carry_out(struct cluster *cluster, uint16_t node, const struct qn_ac
     case QN_ACTION_STORE:
         disk_push(&cluster->lives[node].disk, action->store);
         commit_later(cluster, node, jitter(&cluster->rng, cluster->config.store_ns));
+        break;
+    case QN_ACTION_INCARNATION:
+        start_anew(cluster, node, action->incarnation);
         break;
     case QN_ACTION_STOPPED:
         break;
