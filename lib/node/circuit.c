@@ -425,6 +425,12 @@ const char *circuit_obstacle(const struct qn_node *node, const struct circuit *c
     return "pairs come too slowly, or the other end has no free memory";
 }
 
+int circuit_lost_node(const struct qn_node *node, const struct circuit *circuit) {
+    for (size_t i = 0; i <= circuit->n_links; i++)
+        if (node->remotes[circuit->path[i]].lost) return circuit->path[i];
+    return -1;
+}
+
 void circuit_mark_peers(const struct qn_node *node, bool *marks) {
     for (const struct list *item = node->circuits.next; item != &node->circuits; item = item->next) {
         const struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);

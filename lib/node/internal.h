@@ -293,6 +293,7 @@ uint64_t circuit_wants(const struct circuit *circuit,
                        const struct link_request *request); /* Total grants allowed so far. */
 const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit,
                              int *ret_error); /* Why it is not done. */
+int circuit_lost_node(const struct qn_node *node, const struct circuit *circuit); /* On its path; -1: none. */
 void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m);
 void circuit_on_ready(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitReady *m);
 void circuit_on_refuse(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitRefuse *m);

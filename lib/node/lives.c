@@ -35,6 +35,10 @@ bool lives_is_over(const struct remote *remote, uint64_t incarnation) {
     return incarnation != 0 && find((struct remote *)(uintptr_t)remote, incarnation) != NULL;
 }
 
+bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarnation) {
+    return peer == node->self ? incarnation != node->incarnation : lives_is_over(&node->remotes[peer], incarnation);
+}
+
 /* ---- telling ---- */
 
 static void fill(Qnet__V1__Down *down, uint16_t node, const struct verdict *verdict) {

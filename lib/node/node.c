@@ -118,8 +118,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     node->now_ns = node->started_ns = config->now_ns;
     node->resend_ns = config->resend_ns;
     snprintf(node->software, sizeof node->software, "%s", config->software);
-    struct list *lists[] = {&node->ops,      &node->link_requests, &node->delivered,
-                            &node->circuits, &node->requests};
+    struct list *lists[] = {&node->ops, &node->link_requests, &node->delivered, &node->circuits, &node->requests};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) list_init(lists[i]);
     sodium_mlock(&node->secret, sizeof node->secret); /* Not into swap; if the limit forbids it, as before. */
     qn_csprng_init(&node->secret, config->secret);

@@ -122,6 +122,9 @@ bool qn_node_is_ready(const struct qn_node *node, const char **ret_why); /* All 
 /* Asserts what must always hold; for tests and the simulator. */
 void qn_node_check(const struct qn_node *node);
 
+/* Has this node given up that life of another? (Two that differ in this may both keep a qubit, for as long.) */
+bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarnation);
+
 /* Simulator's view of its part of the quantum plane. */
 struct qn_plane;
 const struct qn_plane *qn_node_plane(const struct qn_node *node);

@@ -70,17 +70,39 @@ static void on_deadline(void *context, struct qn_timer *timer) {
     request->on_timeout(request);
 }
 
+/* A node that something on the quantum plane waits for and no way leads to; NULL: there is none. */
+static const char *lost_host(const struct qn_node *node) {
+    size_t n = node->topology->n_nodes, i = 0;
+    bool *marks = calloc(n, sizeof *marks);
+    if (marks == NULL) return NULL;
+    qn_plane_mark_awaited(node->plane, marks);
+    while (i < n && !(marks[i] && node->remotes[i].lost)) i++;
+    free(marks);
+    return i < n ? node_name(node, (uint16_t)i) : NULL;
+}
+
 static void timeout_generic(struct request *request) {
+    struct qn_node *node = request->node;
     int error = -QN_ETIMEOUT;
-    const char *why = "nothing came back";
+    const char *why = "nothing came back", *lost = NULL;
     if (request->circuit != NULL)
-        why = circuit_obstacle(request->node, request->circuit, &error);
+        why = circuit_obstacle(node, request->circuit, &error);
     else if (request->direct != NULL && !request->direct->active)
         why = "the other end of the link did not answer";
     else if (request->direct != NULL)
         why = "pairs come too slowly, or the quantum channel is down";
-    request_fail(request, error, "%u of %u done when the deadline passed; %s", request->delivered, request->wanted,
-                 why);
+    if (error == -QN_ETIMEOUT) lost = lost_host(node);
+    if (lost != NULL) error = -QN_EUNREACHABLE;
+    int away = error == -QN_ETIMEOUT && request->circuit != NULL ? circuit_lost_node(node, request->circuit) : -1;
+    if (lost != NULL)
+        request_fail(request, error, "substrate unreachable: %s; %u of %u done when the deadline passed", lost,
+                     request->delivered, request->wanted);
+    else if (away >= 0)
+        request_fail(request, -QN_EPEER_DOWN, "%u of %u done when the deadline passed; %s cannot be reached",
+                     request->delivered, request->wanted, node_name(node, (uint16_t)away));
+    else
+        request_fail(request, error, "%u of %u done when the deadline passed; %s", request->delivered, request->wanted,
+                     why);
 }
 
 struct request *request_new(struct qn_node *node, uint64_t client, uint64_t id, enum request_kind kind,

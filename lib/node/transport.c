@@ -459,8 +459,7 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
         return violation(node, "a photon that did not come from the neighbour itself, by its fibre");
     if (!photon && e->channel == 0 && session != QN_CLASSICAL)
         return violation(node, "a classical envelope on the quantum plane");
-    if (!photon && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET &&
-        (e->channel == 1) != is_substrate(e->body_case))
+    if (!photon && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET && (e->channel == 1) != is_substrate(e->body_case))
         return violation(node, "a message on the other plane's channel");
     if (e->to != node->self) return relay(node, e, bytes, len);
 

@@ -769,6 +769,13 @@ class FakeLab(LabCase):
         self.assertEqual(self.json("-n", "alice", "fault", "clear", "ar")["nodes"], ["alice", "rep"])
         self.assertIn("did you mean \"ar\"", self.refused("fault", "cut", "arr"))
 
+    def test_the_word_that_a_node_is_dead_goes_to_another(self):
+        self.up()
+        self.assertEqual(self.json("declare-dead", "alice"), {"dead": "alice", "told": "rep"})
+        self.assertEqual(self.json("-n", "bob", "declare-dead", "alice"), {"dead": "alice", "told": "bob"})
+        self.assertIn("declared dead, at alice", self.run_it("declare-dead", "bob")[0])
+        self.refused("declare-dead")
+
     def test_completions_know_the_lab(self):
         self.up()
         self.assertEqual(self.run_it("complete", "nodes")[0].split(), ["alice", "rep", "bob"])

@@ -30,6 +30,23 @@ static void on_event(void *context, const Qnet__V1__EventInfo *info) {
     struct network *network = context;
     mix(network, &info->t_ns, sizeof info->t_ns);
     mix(network, info->text, strlen(info->text));
+    if (network->n_events == network->cap_events) {
+        network->cap_events = network->cap_events == 0 ? 256 : 2 * network->cap_events;
+        network->events = realloc(network->events, network->cap_events * sizeof *network->events);
+    }
+    struct event *event = &network->events[network->n_events++];
+    event->t_ns = info->t_ns;
+    snprintf(event->node, sizeof event->node, "%s", info->node);
+    snprintf(event->code, sizeof event->code, "%s", info->code);
+    snprintf(event->subject, sizeof event->subject, "%s", info->subject);
+    snprintf(event->text, sizeof event->text, "%s", info->text);
+}
+
+unsigned network_events(const struct network *network, const char *node, const char *code) {
+    unsigned n = 0;
+    for (size_t i = 0; i < network->n_events; i++)
+        n += strcmp(network->events[i].code, code) == 0 && (node == NULL || strcmp(network->events[i].node, node) == 0);
+    return n;
 }
 
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check) {
@@ -73,6 +90,7 @@ void network_free(struct network *network) {
     for (size_t i = 0; i < network->n_answers; i++)
         qnet__v1__control_response__free_unpacked(network->answers[i].response, NULL);
     free(network->answers);
+    free(network->events);
     qn_topology_release(&network->topology);
     free(network);
 }
@@ -101,7 +119,8 @@ const Qnet__V1__ControlResponse *network_wait(struct network *network, uint64_t 
     bool done = cluster_run_while(network->cluster, is_answered, network, (uint64_t)(seconds * 1e9));
     cr_assert(done, "seed %lu: no answer to request %lu within %g s", (unsigned long)network->topology.seed,
               (unsigned long)client, seconds);
-    for (uint16_t i = 0; i < network->topology.n_nodes; i++) qn_node_check(cluster_node(network->cluster, i));
+    for (uint16_t i = 0; i < network->topology.n_nodes; i++)
+        if (cluster_node(network->cluster, i) != NULL) qn_node_check(cluster_node(network->cluster, i));
     return network->last;
 }
 

@@ -19,6 +19,11 @@ struct network {
         Qnet__V1__ControlResponse *response;
     } * answers; /* Everything answered, in order. */
     size_t n_answers;
+    struct event {
+        uint64_t t_ns;
+        char node[64], code[32], subject[64], text[256];
+    } * events; /* Everything that happened, in order. */
+    size_t n_events, cap_events;
     uint64_t trace; /* Hash of everything that was said. */
 };
 
@@ -27,6 +32,8 @@ struct network *network_chain(unsigned repeaters, const char *link, const char *
                               uint64_t jitter_ns); /* n0 .. n<repeaters+1> */
 void network_free(struct network *network);
 uint16_t network_node(const struct network *network, const char *name);
+
+unsigned network_events(const struct network *network, const char *node, const char *code); /* NULL: at any node. */
 
 /* Asks; the answers come while the network runs. Returns the client number. */
 uint64_t network_ask(struct network *network, const char *node, Qnet__V1__ControlRequest *request);

@@ -234,6 +234,16 @@ const struct command commands[] = {
         .run = run_fault_clear,
     },
     {
+        .name = "declare-dead",
+        .summary = "say that a node will not come back as it was",
+        .details = "All nodes go on without it at once, rather than after the topology's node_dead_after; its qubits are "
+                   "traced out. Should it still run, it drops its quantum states and starts anew. The word goes to the "
+                   "node named by --node, or to any node of the lab that has met it, and spreads from there.",
+        .examples = "qnetctl declare-dead r1 --node alice",
+        .operands = node,
+        .run = run_declare_dead,
+    },
+    {
         .name = "wait",
         .summary = "wait until a condition is met",
         .details = "ready: all sessions with neighbours are up (of all nodes, if none is named). peer=NAME: those with "

@@ -50,22 +50,40 @@ static void mix(struct cluster *cluster, const void *bytes, size_t len) { /* FNV
         cluster->trace = (cluster->trace ^ *at) * UINT64_C(0x100000001b3);
 }
 
+/* Do both count the same nodes as alive? If not, each may have kept a qubit that the other has, too, until they meet.
+ */
+static bool agree(const struct cluster *cluster, const struct life *one, const struct life *other) {
+    for (uint16_t i = 0; i < cluster->n; i++)
+        if (qn_node_gave_up(one->node, i, cluster->lives[i].incarnation) !=
+            qn_node_gave_up(other->node, i, cluster->lives[i].incarnation))
+            return false;
+    return true;
+}
+
+struct census {
+    struct cluster *cluster;
+    struct life *host;
+};
+
 static void visit(void *context, qn_qubit qubit, uint16_t owner, uint64_t group, bool frozen) {
-    struct qn_map *seen = context;
+    struct census *census = context;
+    struct qn_map *seen = &census->cluster->hosted;
     (void)owner;
     (void)group;
     if (frozen) return;
-    assert(qn_map_get(seen, qubit) == NULL && "a qubit is hosted by two processes");
-    qn_map_put(seen, qubit, seen);
+    const struct life *other = qn_map_get(seen, qubit);
+    assert((other == NULL || !agree(census->cluster, census->host, other)) && "a qubit is hosted by two processes");
+    qn_map_put(seen, qubit, census->host);
 }
 
 static void check_all(struct cluster *cluster, uint16_t stepped) {
     qn_node_check(cluster->lives[stepped].node);
     if (cluster->hosted.cap > 0) memset(cluster->hosted.slots, 0, cluster->hosted.cap * sizeof *cluster->hosted.slots);
     cluster->hosted.len = 0;
-    for (size_t i = 0; i < cluster->n; i++)
-        if (cluster->lives[i].node != NULL)
-            qn_plane_each_hosted(qn_node_plane(cluster->lives[i].node), visit, &cluster->hosted);
+    for (size_t i = 0; i < cluster->n; i++) {
+        struct census census = {cluster, &cluster->lives[i]};
+        if (census.host->node != NULL) qn_plane_each_hosted(qn_node_plane(census.host->node), visit, &census);
+    }
 }
 
 /* ---- sessions ---- */
