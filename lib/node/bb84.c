@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "node/bb84.h"
+#include "node/keys.h"
 #include "qkd/estimate.h"
 
 #define SESSIONS_MAX 64
@@ -49,6 +50,9 @@ struct block *bb84_find_block(const struct session *session, uint32_t number) {
 }
 
 static void block_free(struct block *block) {
+    struct qn_node *node = block->session->node;
+    const struct key *key = block->step == WAIT_STORED ? keys_find(node, block->key_id, sizeof block->key_id) : NULL;
+    if (key != NULL && key->state < KEY_READY) keys_drop(node, block->key_id, -QN_ECANCELLED);
     qn_timers_clear(&block->session->node->timers, &block->train);
     while (block->first != NULL) {
         struct input *next = block->first->next;

@@ -145,8 +145,15 @@ static void key_free(struct qn_node *node, struct key *key) {
 
 /* ---- making ---- */
 
-int keys_add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer, const uint8_t id[16],
-             const uint8_t check[8], double qber, const uint8_t *bytes, size_t len) {
+bool keys_was_refused(const struct qn_node *node, const uint8_t id[16]) {
+    size_t n = node->keys->n_refused < KEYS_REFUSED ? node->keys->n_refused : KEYS_REFUSED;
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(node->keys->refused[i], id, 16) == 0) return true;
+    return false;
+}
+
+static int add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer, const uint8_t id[16],
+               const uint8_t check[8], double qber, const uint8_t *bytes, size_t len) {
     struct keys *keys = node->keys;
     const struct key_quota *quota = &keys->of_peer[peer];
     if (keys->fault != 0 || keys->pending_bytes + len > PENDING_BYTES_MAX) return -QN_ESTORE;
@@ -163,6 +170,16 @@ int keys_add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer,
     keys_change(node, QN_STORE_PUT, key, 0, bytes);
     if (keys->ttl_ns > 0 && keys->expiry.slot == 0) node_timer(node, &keys->expiry, key->made_ns + keys->ttl_ns);
     return 0;
+}
+
+int keys_add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer, const uint8_t id[16],
+             const uint8_t check[8], double qber, const uint8_t *bytes, size_t len) {
+    int rc = add(node, purpose, peer, id, check, qber, bytes, len);
+    if (rc < 0 && keys_find(node, id, QN_STORE_ID_BYTES) == NULL) {
+        memcpy(node->keys->refused[node->keys->n_refused++ % KEYS_REFUSED], id, 16);
+        keys_deny(node, peer, id, rc);
+    }
+    return rc;
 }
 
 void key_forget(struct qn_node *node, struct key *key, int error) {

@@ -40,6 +40,8 @@ struct key {
     uint64_t floor;     /* Bytes of the other end's half that were seen used. */
 };
 
+#define KEYS_REFUSED 256
+
 struct key_quota {
     uint32_t n;
     uint64_t bytes;
@@ -52,8 +54,10 @@ struct keys {
     struct list outbox;        /* Changes not yet given to the driver. */
     uint64_t next_number, pending_bytes;
     struct qn_timer nag, expiry;
-    uint64_t ttl_ns; /* 0: keys do not expire. */
-    int fault;       /* Of the store: nothing can be written. */
+    uint64_t ttl_ns;                   /* 0: keys do not expire. */
+    int fault;                         /* Of the store: nothing can be written. */
+    uint8_t refused[KEYS_REFUSED][16]; /* The last ids that could not be taken on here. */
+    size_t n_refused;
     size_t n_ready, bits_ready;
     uint64_t n_taken, n_burned, n_expired;
 };
@@ -65,7 +69,8 @@ void keys_release(struct qn_node *node);
 
 /* A new key of at most QN_STORE_KEY_MAX bytes, copied; purpose QN_STORE_PAD gives it to the pool instead of users.
  * bb84_on_key(node, id, 0) follows when it may be used at this end; with an error if it never will. -QN_ELIMIT: the
- * store is full of keys of this peer (take some); -QN_ESTORE: it cannot be written; -QN_EINVAL: the id is not new. */
+ * store is full of keys of this peer (take some); -QN_ESTORE: it cannot be written; -QN_EINVAL: the id is not new. On
+ * failure the other end drops the key, too. A protocol that gives up a key it has added calls keys_drop. */
 int keys_add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer, const uint8_t id[16],
              const uint8_t check[8], double qber, const uint8_t *bytes, size_t len);
 void keys_drop(struct qn_node *node, const uint8_t id[16], int error); /* At both ends, unless taken. */
@@ -103,6 +108,8 @@ void keys_change(struct qn_node *node, enum qn_store_kind kind, struct key *key,
                  const uint8_t *material);
 void key_advance(struct qn_node *node, struct key *key); /* To READY if both ends have it; away if both are done. */
 void key_forget(struct qn_node *node, struct key *key, int error); /* Erases it here. Tells nobody. Frees it. */
+bool keys_was_refused(const struct qn_node *node, const uint8_t id[16]);
+void keys_deny(struct qn_node *node, uint16_t peer, const uint8_t id[16], int reason);
 void keys_tell(struct qn_node *node, const struct key *key, Qnet__V1__KeyStage stage, bool question, int reason);
 void pads_on_ready(struct qn_node *node, struct key *key);
 void pads_on_used(struct qn_node *node, struct key *key);

@@ -47,10 +47,10 @@ void keys_tell(struct qn_node *node, const struct key *key, Qnet__V1__KeyStage s
 
 /* ---- notes ---- */
 
-static void deny(struct qn_node *node, uint16_t peer, const uint8_t id[16]) {
+void keys_deny(struct qn_node *node, uint16_t peer, const uint8_t id[16], int reason) {
     Qnet__V1__KeyNote note = QNET__V1__KEY_NOTE__INIT;
     note.stage = QNET__V1__KEY_STAGE__KEY_STAGE_GONE;
-    note.reason = QN_ENOT_FOUND;
+    note.reason = (uint32_t)-reason;
     send_note(node, peer, id, &note);
 }
 
@@ -85,8 +85,9 @@ static void on_note(struct qn_node *node, uint16_t from, const Qnet__V1__KeyNote
     struct key *key = keys_find(node, m->id.data, m->id.len);
     if (key != NULL && key->record.peer != from) return; /* A key of another pair of nodes is not its business. */
     if (key == NULL) {
-        if (m->stage == QNET__V1__KEY_STAGE__KEY_STAGE_STORED && m->question && m->made_with != node->incarnation)
-            deny(node, from, m->id.data);
+        if (m->stage == QNET__V1__KEY_STAGE__KEY_STAGE_STORED && m->question &&
+            (m->made_with != node->incarnation || keys_was_refused(node, m->id.data)))
+            keys_deny(node, from, m->id.data, -QN_ENOT_FOUND);
         return; /* Otherwise we are still making it, or have given it up and said so. */
     }
     switch (m->stage) {
@@ -107,6 +108,11 @@ static void on_note(struct qn_node *node, uint16_t from, const Qnet__V1__KeyNote
 
 /* ---- digests ---- */
 
+static uint8_t stage_of(const struct key *key) {
+    if (key->state == KEY_WRITING) return QNET__V1__KEY_STAGE__KEY_STAGE_WRITING;
+    return key->state == KEY_TAKEN ? QNET__V1__KEY_STAGE__KEY_STAGE_TAKEN : QNET__V1__KEY_STAGE__KEY_STAGE_STORED;
+}
+
 static void send_digest(struct qn_node *node, uint16_t peer, bool answer) {
     uint8_t ids[DIGEST_IDS * QN_STORE_ID_BYTES], stages[DIGEST_IDS];
     Qnet__V1__KeyMessage message = QNET__V1__KEY_MESSAGE__INIT;
@@ -119,10 +125,9 @@ static void send_digest(struct qn_node *node, uint16_t peer, bool answer) {
     digest.stages.data = stages;
     for (const struct list *item = node->keys->list.next; item != &node->keys->list; item = item->next) {
         const struct key *key = CONTAINER_OF(item, const struct key, link);
-        if (key->record.peer != peer || key->state == KEY_WRITING) continue;
+        if (key->record.peer != peer) continue;
         memcpy(ids + digest.ids.len, key->record.id, QN_STORE_ID_BYTES);
-        stages[digest.stages.len] =
-            key->state == KEY_TAKEN ? QNET__V1__KEY_STAGE__KEY_STAGE_TAKEN : QNET__V1__KEY_STAGE__KEY_STAGE_STORED;
+        stages[digest.stages.len] = stage_of(key);
         digest.ids.len += QN_STORE_ID_BYTES;
         if (++digest.stages.len < DIGEST_IDS) continue;
         send_key_message(node, peer, &message);
@@ -140,7 +145,9 @@ void keys_on_incarnation(struct qn_node *node, uint16_t peer) {
 static void read_one(struct qn_node *node, uint16_t from, const uint8_t *id, uint8_t stage) {
     struct key *key = keys_find(node, id, QN_STORE_ID_BYTES);
     if (key == NULL || key->record.peer != from) return;
-    key->seen = key->peer_has = true;
+    key->seen = true;
+    if (stage == QNET__V1__KEY_STAGE__KEY_STAGE_WRITING) return;
+    key->peer_has = true;
     if (stage == QNET__V1__KEY_STAGE__KEY_STAGE_TAKEN) key->peer_taken = true;
     if (key->state != KEY_TAKEN) key_advance(node, key); /* What may be forgotten is so at the end of the list. */
 }
