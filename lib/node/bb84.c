@@ -51,6 +51,7 @@ struct block *bb84_find_block(const struct session *session, uint32_t number) {
 
 static void block_free(struct block *block) {
     struct qn_node *node = block->session->node;
+    list_remove(&block->link); /* First: bb84_on_key must not find it. */
     const struct key *key = block->step == WAIT_STORED ? keys_find(node, block->key_id, sizeof block->key_id) : NULL;
     if (key != NULL && key->state < KEY_READY) keys_drop(node, block->key_id, -QN_ECANCELLED);
     qn_timers_clear(&block->session->node->timers, &block->train);
@@ -60,7 +61,6 @@ static void block_free(struct block *block) {
         block->first = next;
     }
     bb84_data_free(block->data);
-    list_remove(&block->link);
     free(block);
 }
 

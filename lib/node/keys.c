@@ -395,7 +395,7 @@ int keys_init(struct qn_node *node, const struct qn_node_config *config) {
     keys->next_number = 1;
     keys->nag.fire = nag;
     keys->expiry.fire = expire;
-    keys->ttl_ns = config->key_ttl_ns;
+    keys->ttl_ns = (uint64_t)node_duration(node->topology->key_ttl_s);
     keys->of_peer = calloc(node->topology->n_nodes, sizeof *keys->of_peer);
     if (keys->of_peer == NULL) return -QN_ENOMEM;
     int rc = 0;

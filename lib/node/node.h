@@ -30,7 +30,6 @@ struct qn_node_config {
     uint8_t secret[32];                     /* Seeds the secret random numbers (keys). */
     uint64_t resend_ns;                     /* Emulated time after which unacknowledged messages are sent again. */
     const char *software;                   /* "qnetd 0.1.0" */
-    uint64_t key_ttl_ns;                    /* Keys not taken by then are given up at both ends; 0: never. */
     const struct qn_store_record *restored; /* What the driver's store has; in the order made. Copied. */
     size_t n_restored;
     const struct qn_initial_secret *secrets; /* Copied. */

@@ -151,7 +151,7 @@ static void put_fields(struct writer *writer, const struct qn_topology *topology
 int emit_canonical(const struct qn_topology *topology, bool with_private, struct qn_buf *out) {
     struct writer writer = writer_start(out);
     const struct root_draft root = {.topology = *topology, .version = 1};
-    for (size_t i = ROOT_VERSION; i <= ROOT_DEAD_AFTER; i++) {
+    for (size_t i = ROOT_VERSION; i < ROOT_DEFAULTS; i++) {
         if ((root_table.fields[i].flags & FIELD_PRIVATE) && !with_private) continue;
         put(&writer, "%s: ", root_table.fields[i].key);
         put_value(&writer, topology, &root_table.fields[i], (const char *)&root + root_table.fields[i].offset);

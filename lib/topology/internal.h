@@ -180,6 +180,7 @@ enum root_field {
     ROOT_SEED,
     ROOT_TIME_SCALE,
     ROOT_DEAD_AFTER,
+    ROOT_KEY_TTL,
     ROOT_DEFAULTS,
     ROOT_NODES,
     ROOT_LINKS

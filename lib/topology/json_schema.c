@@ -120,7 +120,7 @@ int qn_topology_emit_schema(struct qn_buf *out) {
     put(&writer, "{\n  \"$schema\": \"http://json-schema.org/draft-07/schema#\",\n  \"title\": \"qnetd network\",\n"
                  "  \"type\": \"object\",\n  \"additionalProperties\": false,\n"
                  "  \"required\": [\"version\", \"network\", \"nodes\"],\n  \"properties\": {\n");
-    for (size_t i = ROOT_VERSION; i <= ROOT_DEAD_AFTER; i++) {
+    for (size_t i = ROOT_VERSION; i < ROOT_DEFAULTS; i++) {
         put(&writer, "    \"%s\": {", root_table.fields[i].key);
         put_type(&writer, &root_table.fields[i]);
         put(&writer, ", ");

@@ -83,6 +83,7 @@ struct qn_topology {
     uint64_t seed;
     double time_scale;          /* Emulated seconds a wall second. */
     double node_dead_after_s;   /* Wall time that a node may be unreachable before it counts as dead. */
+    double key_ttl_s;           /* Emulated; 0: keys do not expire. */
     struct qn_topo_node *nodes; /* Owned. */
     size_t n_nodes;
     struct qn_topo_link *links; /* Owned. */

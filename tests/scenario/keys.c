@@ -32,7 +32,6 @@ struct world {
     } made[KEYS];
     uint8_t secret[16 + 4096];
     bool has_secret;
-    uint64_t ttl_ns;
 };
 
 static const struct disk_record *on_disk(const struct world *world, uint16_t node, const uint8_t *id) {
@@ -83,12 +82,13 @@ static const struct qn_initial_secret *secrets(void *context, uint16_t node, siz
     return &secret;
 }
 
-static struct world *world_new(uint64_t seed, bool has_secret) {
+static struct world *world_with(uint64_t seed, bool has_secret, double ttl_s) {
     struct world *world = calloc(1, sizeof *world);
     struct qn_buf diagnostics = {0};
     cr_assert_geq(sodium_init(), 0);
     cr_assert_eq(qn_topology_parse("test.yaml", yaml, strlen(yaml), &world->topology, &diagnostics), 0);
     qn_buf_release(&diagnostics);
+    world->topology.key_ttl_s = ttl_s;
     world->seed = seed;
     world->has_secret = has_secret;
     qn_rng_init(&world->rng, seed, "test", 0);
@@ -107,6 +107,8 @@ static struct world *world_new(uint64_t seed, bool has_secret) {
     cluster_run_until(world->cluster, 100 * MS);
     return world;
 }
+
+static struct world *world_new(uint64_t seed, bool has_secret) { return world_with(seed, has_secret, 0); }
 
 static void world_free(struct world *world) {
     cluster_free(world->cluster);
@@ -290,6 +292,25 @@ Test(keys, taken_at_both_ends_leave_nothing_behind) {
     cr_assert_eq(made->served[1], 1);
     cr_assert_null(on_disk(world, 0, made->id));
     cr_assert_null(on_disk(world, 1, made->id));
+    world_free(world);
+}
+
+Test(keys, expire_at_both_ends_and_so_does_the_memory_of_taken_ones) {
+    struct world *world = world_with(11, false, 10);
+    const struct made *one = make(world, 0), *other = make(world, 0);
+    run(world, 1000 * MS);
+    take(world, 0, other->id);
+    run(world, 8000 * MS);
+    cr_assert_eq(key_at(world, 0, one->id)->state, KEY_READY);
+    cr_assert_eq(key_at(world, 0, other->id)->state, KEY_TAKEN);
+    cluster_crash(world->cluster, 1);
+    cluster_start(world->cluster, 1); /* Time goes on across lives. */
+    run(world, 2000 * MS);
+    for (uint16_t end = 0; end < 2; end++) cr_assert_null(key_at(world, end, one->id));
+    cr_assert_null(key_at(world, 1, other->id), "not taken here in its time");
+    cr_assert_null(key_at(world, 0, other->id), "and nobody can take it any more");
+    run(world, 20000 * MS);
+    cr_assert_eq(cluster_disk(world->cluster, 0)->len + cluster_disk(world->cluster, 1)->len, 0);
     world_free(world);
 }
 
