@@ -722,7 +722,7 @@ Test(emit, writes_the_canonical_form) {
     cr_assert_eq(qn_topology_emit_yaml(&t, &yaml), 0);
     cr_assert_str_eq(
         text_of(&yaml),
-        "version: 1\nnetwork: t\nseed: 1\ntime_scale: 1\nnode_dead_after: 30s\nnodes:\n"
+        "version: 1\nnetwork: t\nseed: 1\ntime_scale: 1\nnode_dead_after: 30s\nkey_ttl: 0s\nnodes:\n"
         "  \"on\": {role: source, classical: \"[::1]:80\", key: \"ABEiM0RVZneImaq7zN3u/wARIjNEVWZ3iJmqu8zd7v8=\", "
         "memories: 0, source: weak-coherent, clock: 100MHz, mean_photons: 0.1}\n"
         "  \"2nd\": {role: detector, memories: 0, efficiency: 0.07, dark_rate: 0Hz, gate_window: 1ns, x: 1, y: -2.5}\n"
