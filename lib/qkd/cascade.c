@@ -39,7 +39,8 @@ struct strip {
     uint32_t n_searches, cap;
     uint32_t n_odd[PLAN_MAX_PASSES];
     uint32_t odd_checks; /* A bit a check. */
-    unsigned opened;     /* Passes opened; n_passes + 1 when the checks are, too. */
+    unsigned opened;     /* Passes opened; n_passes + 1 when the checks are, too, or one more for each. */
+    unsigned streak;     /* Checks in a row that agreed, where that counts. */
     unsigned pass;       /* What is asked: a pass, or n_passes + check. */
     uint32_t rounds;     /* Sets of answers it has had. */
     bool opening, done;
@@ -103,6 +104,16 @@ static uint32_t segment_end(const struct cell *cells, uint32_t start) {
     return w * 64 + (uint32_t)__builtin_ctzll(known);
 }
 
+/* Where the part of the pass starts that a search of bit i would start with. */
+static uint32_t part_start(const struct plan *plan, const struct cell *cells, unsigned pass, uint32_t i) {
+    return plan->forgets ? i / plan->pass[pass].block * plan->pass[pass].block : segment_start(cells, i);
+}
+
+static uint32_t part_end(const struct plan *plan, const struct cell *cells, unsigned pass, uint32_t start) {
+    if (!plan->forgets) return segment_end(cells, start);
+    return plan->strip - start < plan->pass[pass].block ? plan->strip : start + plan->pass[pass].block;
+}
+
 static void toggle_segment(struct strip *strip, struct cell *cells, unsigned pass, uint32_t start) {
     uint64_t bit = 1ull << (start % 64);
     cells[start / 64].odd ^= bit;
@@ -122,9 +133,9 @@ static int flip(struct qn_cascade *c, struct strip *strip, unsigned pass, uint32
         struct cell *cells = pass_cells(c, strip, p);
         uint32_t y = plan->pass[p].to != NULL ? plan->pass[p].to[x] : x;
         cells[y / 64].bits ^= 1ull << (y % 64);
-        if (p < strip->opened) toggle_segment(strip, cells, p, segment_start(cells, y));
+        if (p < strip->opened) toggle_segment(strip, cells, p, part_start(plan, cells, p, y));
     }
-    if (strip->opened > plan->n_passes)
+    if (strip->opened > plan->n_passes && plan->streak == 0)
         for (unsigned check = 0; check < plan->n_checks; check++)
             strip->odd_checks ^= (uint32_t)(plan_mask(plan, check)[x / 64] >> (x % 64) & 1) << check;
     c->corrected++;
@@ -133,7 +144,7 @@ static int flip(struct qn_cascade *c, struct strip *strip, unsigned pass, uint32
 
 /* ---- What to ask next. */
 
-static int push_search(struct strip *strip, uint32_t low, uint32_t high) {
+static int push_search(struct strip *strip, struct search search) {
     if (strip->n_searches == strip->cap) {
         uint32_t cap = strip->cap == 0 ? 64 : strip->cap * 2;
         struct search *searches = reallocarray(strip->searches, cap, sizeof *searches);
@@ -141,8 +152,24 @@ static int push_search(struct strip *strip, uint32_t low, uint32_t high) {
         strip->searches = searches;
         strip->cap = cap;
     }
-    strip->searches[strip->n_searches++] = (struct search){low, high, low + (high - low) / 2};
+    strip->searches[strip->n_searches++] = search;
     return 0;
+}
+
+static struct search search_of(uint32_t low, uint32_t high) {
+    return (struct search){low, high, low + (high - low) / 2};
+}
+
+/* Goes on as far as what was told before leads: only whole blocks have any of that inside. */
+static struct search follow(const struct cell *cells, struct search search) {
+    while (search.high - search.low > 1 && cells[search.middle / 64].known >> (search.middle % 64) & 1) {
+        bool odd = told_at(cells, search.low) ^ told_at(cells, search.middle);
+        if (odd != own_parity(cells, search.low, search.middle))
+            search = search_of(search.low, search.middle);
+        else
+            search = search_of(search.middle, search.high);
+    }
+    return search;
 }
 
 /* Starts a search in each odd segment of a pass; those of one bit are corrected at once. */
@@ -150,8 +177,10 @@ static int search_odd(struct qn_cascade *c, struct strip *strip, unsigned pass) 
     struct cell *cells = pass_cells(c, strip, pass);
     for (uint32_t w = 0; w < c->plan.words; w++) {
         for (uint64_t odd = cells[w].odd; odd != 0; odd &= odd - 1) {
-            uint32_t low = w * 64 + (uint32_t)__builtin_ctzll(odd), high = segment_end(cells, low);
-            int rc = high - low == 1 ? flip(c, strip, pass, low) : push_search(strip, low, high);
+            uint32_t low = w * 64 + (uint32_t)__builtin_ctzll(odd);
+            struct search search = search_of(low, part_end(&c->plan, cells, pass, low));
+            if (c->plan.forgets) search = follow(cells, search);
+            int rc = search.high - search.low == 1 ? flip(c, strip, pass, search.low) : push_search(strip, search);
             if (rc < 0) return rc;
         }
     }
@@ -160,76 +189,82 @@ static int search_odd(struct qn_cascade *c, struct strip *strip, unsigned pass) 
 
 static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at);
 
-static int search_check(struct qn_cascade *c, struct strip *strip) {
-    strip->pass = c->plan.n_passes + (unsigned)__builtin_ctz(strip->odd_checks);
+static bool check_has(const struct qn_cascade *c, unsigned check, uint32_t low, uint32_t high) {
+    const uint64_t *mask = plan_mask(&c->plan, check);
+    for (uint32_t w = low / 64; w * 64 < high; w++) {
+        uint64_t wanted = mask[w];
+        if (w == low / 64) wanted &= from_bit(low);
+        if (w == high / 64) wanted &= ~from_bit(high);
+        if (wanted != 0) return true;
+    }
+    return false;
+}
+
+/* Halves a search as long as the check has bits in one half only. */
+static struct search narrow(const struct qn_cascade *c, unsigned check, struct search search) {
+    while (search.high - search.low > 1) {
+        if (!check_has(c, check, search.low, search.middle))
+            search = search_of(search.middle, search.high);
+        else if (!check_has(c, check, search.middle, search.high))
+            search = search_of(search.low, search.middle);
+        else
+            break;
+    }
+    return search;
+}
+
+static int search_check(struct qn_cascade *c, struct strip *strip, unsigned check) {
+    strip->pass = c->plan.n_passes + check;
     strip->told_low = false;
-    return push_search(strip, 0, c->plan.strip);
+    struct search search = narrow(c, check, search_of(0, c->plan.strip));
+    if (search.high - search.low > 1) return push_search(strip, search);
+    return flip(c, strip, strip->pass, search.low);
+}
+
+/* Of the passes to look at, the first with an odd part; n_passes if there is none. */
+static unsigned first_odd_pass(const struct plan *plan, const struct strip *strip) {
+    unsigned opened = strip->opened, n_passes = plan->n_passes;
+    if (opened > n_passes && plan->streak > 0) return n_passes;
+    for (unsigned p = 0; p < opened && p < n_passes; p++)
+        if (strip->n_odd[p] > 0) return p;
+    return n_passes;
+}
+
+static bool has_more_to_open(const struct plan *plan, const struct strip *strip) {
+    if (plan->streak > 0 && strip->streak >= plan->streak) return false;
+    return strip->opened < plan_openings(plan);
 }
 
 /* With no question pending: finds the next ones, or sets done. */
 static int advance(struct qn_cascade *c, struct strip *strip) {
-    unsigned n_passes = c->plan.n_passes;
+    const struct plan *plan = &c->plan;
     strip->opening = false;
-    for (;;) {
-        unsigned p = 0;
-        while (p < strip->opened && p < n_passes && strip->n_odd[p] == 0) p++;
-        if (p < strip->opened && p < n_passes) {
+    while (strip->n_searches == 0) {
+        int rc = 0;
+        unsigned p = first_odd_pass(plan, strip);
+        if (p < plan->n_passes) {
             strip->pass = p;
-            int rc = search_odd(c, strip, p);
-            if (rc < 0 || strip->n_searches > 0) return rc;
-        } else if (strip->opened <= n_passes) {
+            rc = search_odd(c, strip, p);
+        } else if (strip->odd_checks != 0) {
+            rc = search_check(c, strip, (unsigned)__builtin_ctz(strip->odd_checks));
+        } else if (has_more_to_open(plan, strip)) {
             strip->pass = strip->opened;
             strip->opening = true;
-            if (plan_opening(&c->plan, strip->pass) > 0) return 0;
-            int rc = open_pass(c, strip, NULL, 0);
-            if (rc < 0) return rc;
+            if (plan_opening(plan, strip->pass) > 0) return 0;
+            rc = open_pass(c, strip, NULL, 0);
             strip->opening = false;
-        } else if (strip->odd_checks != 0) {
-            int rc = search_check(c, strip);
-            if (rc < 0 || c->plan.strip > 1) return rc;
         } else {
             strip->done = true;
             return 0;
         }
+        if (rc < 0) return rc;
     }
+    return 0;
 }
 
 /* ---- Answers. */
 
 static inline bool answer_at(const uint8_t *answers, uint32_t i) { return answers[i / 8] >> (i % 8) & 1; }
-
-static void open_checks(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
-    const struct cell *cells = pass_cells(c, strip, 0);
-    for (unsigned check = 0; check < c->plan.n_checks; check++) {
-        const uint64_t *mask = plan_mask(&c->plan, check);
-        uint64_t sum = 0;
-        for (size_t w = 0; w < c->plan.words; w++) sum ^= cells[w].bits & mask[w];
-        strip->odd_checks |= (uint32_t)(answer_at(answers, at + check) != __builtin_parityll(sum)) << check;
-    }
-}
-
-static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
-    unsigned pass = strip->pass;
-    strip->opened++;
-    if (pass == c->plan.n_passes) {
-        open_checks(c, strip, answers, at);
-        return 0;
-    }
-    struct cell *cells = pass_cells(c, strip, pass);
-    uint32_t end = c->plan.strip, blocks = c->plan.pass[pass].blocks, block = c->plan.pass[pass].block;
-    if (pass == 0) strip->total = answer_at(answers, at + blocks - 1);
-    learn(cells, 0, false);
-    bool before = false;
-    for (uint32_t b = 0, low = 0; b < blocks; b++, low += block) {
-        bool last = b + 1 == blocks;
-        uint32_t high = last ? end : low + block;
-        bool told = last ? strip->total : answer_at(answers, at + b);
-        learn(cells, high, told);
-        if ((told ^ before) != own_parity(cells, low, high)) toggle_segment(strip, cells, pass, low);
-        before = told;
-    }
-    return 0;
-}
 
 static bool check_own_parity(const struct qn_cascade *c, const struct strip *strip, unsigned check, uint32_t low,
                              uint32_t high) {
@@ -245,19 +280,61 @@ static bool check_own_parity(const struct qn_cascade *c, const struct strip *str
     return __builtin_parityll(sum);
 }
 
+static void open_checks(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
+    for (unsigned check = 0; check < c->plan.n_checks; check++) {
+        bool own = check_own_parity(c, strip, check, 0, c->plan.strip);
+        strip->odd_checks |= (uint32_t)(answer_at(answers, at + check) != own) << check;
+    }
+}
+
+/* One check of those that count in a row; an odd one is searched at once. */
+static int open_one_check(struct qn_cascade *c, struct strip *strip, bool told) {
+    unsigned check = strip->pass - c->plan.n_passes;
+    strip->opening = false;
+    if (told == check_own_parity(c, strip, check, 0, c->plan.strip)) {
+        strip->streak++;
+        return 0;
+    }
+    strip->streak = 0;
+    return search_check(c, strip, check);
+}
+
+static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
+    unsigned pass = strip->pass;
+    strip->opened++;
+    if (pass >= c->plan.n_passes && c->plan.streak > 0) return open_one_check(c, strip, answer_at(answers, at));
+    if (pass >= c->plan.n_passes) {
+        open_checks(c, strip, answers, at);
+        return 0;
+    }
+    struct cell *cells = pass_cells(c, strip, pass);
+    uint32_t end = c->plan.strip, blocks = c->plan.pass[pass].blocks, block = c->plan.pass[pass].block;
+    if (pass == 0) strip->total = answer_at(answers, at + blocks - 1);
+    learn(cells, 0, false);
+    bool before = false;
+    for (uint32_t b = 0, low = 0; b < blocks; b++, low += block) {
+        bool last = b + 1 == blocks;
+        uint32_t high = last ? end : low + block;
+        bool told = last && pass > 0 && !c->plan.asks_all ? strip->total : answer_at(answers, at + b);
+        learn(cells, high, told);
+        if ((told ^ before) != own_parity(cells, low, high)) toggle_segment(strip, cells, pass, low);
+        before = told;
+    }
+    return 0;
+}
+
 static int tell_check(struct qn_cascade *c, struct strip *strip, bool told) {
     unsigned check = strip->pass - c->plan.n_passes;
     struct search *search = &strip->searches[0];
     if ((told ^ strip->told_low) != check_own_parity(c, strip, check, search->low, search->middle)) {
-        search->high = search->middle;
+        *search = search_of(search->low, search->middle);
     } else {
-        search->low = search->middle;
+        *search = search_of(search->middle, search->high);
         strip->told_low = told;
     }
-    search->middle = search->low + (search->high - search->low) / 2;
+    *search = narrow(c, check, *search);
     if (search->high - search->low > 1) return 0;
     strip->n_searches = 0;
-    if ((plan_mask(&c->plan, check)[search->low / 64] >> (search->low % 64) & 1) == 0) return -QN_EPROTOCOL;
     return flip(c, strip, strip->pass, search->low);
 }
 
@@ -271,15 +348,18 @@ static int tell_searches(struct qn_cascade *c, struct strip *strip, const uint8_
         /* Without branches: which half is odd is a coin toss, and a wrong guess would cost more than all of this. */
         bool upper = (told ^ told_at(cells, search.low)) == own_parity(cells, search.low, search.middle);
         learn(cells, search.middle, told);
-        cells[search.low / 64].odd ^= (uint64_t)upper << (search.low % 64);
-        cells[search.middle / 64].odd ^= (uint64_t)upper << (search.middle % 64);
+        if (!c->plan.forgets) {
+            cells[search.low / 64].odd ^= (uint64_t)upper << (search.low % 64);
+            cells[search.middle / 64].odd ^= (uint64_t)upper << (search.middle % 64);
+        }
         search.high = upper ? search.high : search.middle;
         search.low = upper ? search.middle : search.low;
+        search.middle = search.low + (search.high - search.low) / 2;
+        if (c->plan.forgets) search = follow(cells, search);
         if (search.high - search.low == 1) {
             int rc = flip(c, strip, strip->pass, search.low);
             if (rc < 0) return rc;
         } else {
-            search.middle = search.low + (search.high - search.low) / 2;
             strip->searches[kept++] = search;
         }
     }

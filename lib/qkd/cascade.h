@@ -25,11 +25,18 @@
  * Both ends make the same plan from the config: the same seed, length and error rate, bit for bit (send counts and
  * divide, rather than decimals). */
 enum qn_cascade_variant {
-    /* k1 = 0.73/Q, doubling, 4 passes; strips of 10000. 14 % above Shannon at Q = 2 %; 1 strip in 1000 fails. */
-    QN_CASCADE_ORIGINAL,
     /* The one to use: 0.6/Q, then 3/Q, then 20 random subsets; strips of 16384. Above Shannon by 6 % at Q = 2 %, by 8 %
      * at 5 %, by 10 % at 11 %. About 160 round trips; one strip in a million or fewer fails. */
-    QN_CASCADE_TUNED
+    QN_CASCADE_TUNED,
+    /* The published ones, strips of 10000; k1 is the first block, then the ratio of later ones, then how many passes.
+     * Searches of the first four forget the smaller blocks that earlier ones left. */
+    QN_CASCADE_ORIGINAL, /* 0.73/Q, 2; 4. */
+    QN_CASCADE_BICONF,   /* 0.92/Q, 3; 2, then random subsets until ten in a row agree. */
+    QN_CASCADE_YANETAL,  /* 0.80/Q, 5, then halves; 10. */
+    QN_CASCADE_OPTION3,  /* 1/Q, 2, then halves; 16. */
+    QN_CASCADE_OPTION4,  /* The same, smaller blocks used again. */
+    QN_CASCADE_OPTION7,  /* The power of two at or above 1/Q, 4, then halves; 14. */
+    QN_CASCADE_OPTION8   /* With a = log2(1/Q) - 1/2: 2^ceil(a), 2^ceil((a + 12)/2), 4096, then halves; 14. */
 };
 
 struct qn_cascade_config {
@@ -44,7 +51,8 @@ enum { QN_CASCADE_MAX_BITS = 1 << 27, QN_CASCADE_ASK_BYTES = 48 * 1024 };
 /* Packing of `ranges`: records, each the questions of one strip; all numbers LEB128.
  *   strip    its index
  *   what     2 * pass + 1 opens the pass: asks the prefix parities at the ends of its blocks, in order; that of the
- *            last block in pass 0 only, for it is the strip's. One pass after the last: the parities of all checks.
+ *            last block in pass 0 only, for it is the strip's (but always in the published variants). One pass after
+ *            the last: the parities of all checks; of BICONF, one after the other, that of one.
  *            2 * pass: positions follow
  *   count    of them, at least 1
  *   first    position; then count - 1 differences of at least 1

@@ -14,31 +14,86 @@ enum { LANES = 8 };
  * better. First blocks smaller than the usual 0.8/Q, and second ones that grow only fivefold, cost half a percent of
  * efficiency and save a third of the round trips. Twenty subsets leave a wrong strip undetected once in a million. */
 static const double FIRST_BLOCK = 0.6, SECOND_BLOCK = 3.0; /* Times 1/Q. */
-enum { CHECKS = 20, TUNED_STRIP = 16384, ORIGINAL_STRIP = 10000 };
+enum { CHECKS = 20, STREAK = 10, TUNED_STRIP = 16384, PUBLISHED_STRIP = 10000 };
 
-/* Block sizes of the passes; those that would not cut the strip are left out. */
-static void choose_blocks(struct plan *plan, enum qn_cascade_variant variant, double qber) {
-    double size[PLAN_MAX_PASSES];
-    unsigned count;
-    if (variant == QN_CASCADE_ORIGINAL) {
-        count = 4;
-        for (unsigned p = 0; p < count; p++) size[p] = 0.73 / qber * (double)(1 << p);
-    } else {
-        count = 2;
-        size[0] = FIRST_BLOCK / qber;
-        size[1] = SECOND_BLOCK / qber;
-        plan->n_checks = plan->strip <= CHECKS ? plan->strip - 1 : CHECKS;
-    }
-    for (unsigned p = 0; p < count; p++) {
-        uint32_t block = size[p] >= (double)plan->strip ? plan->strip : (uint32_t)size[p] + 1; /* No libm. */
-        if (p > 0 && block >= plan->strip) break;
-        plan->pass[p].block = block;
-        plan->pass[p].blocks = (plan->strip + block - 1) / block;
-        plan->n_passes = p + 1;
+static uint32_t round_up(double size) {
+    return size < PLAN_MAX_STRIP ? (uint32_t)size + 1 : PLAN_MAX_STRIP;
+} /* No libm. */
+
+static uint32_t power_of_two(double at_least) {
+    uint32_t power = 1;
+    while (power < at_least && power < PLAN_MAX_STRIP) power *= 2;
+    return power;
+}
+
+/* The power of two whose square is at least that. */
+static uint32_t power_of_two_root(double at_least) {
+    uint32_t power = 1;
+    while ((double)power * power < at_least && power < PLAN_MAX_STRIP) power *= 2;
+    return power;
+}
+
+/* Block sizes as published; what is not set is half a strip. Returns how many. */
+static unsigned published_blocks(enum qn_cascade_variant variant, double qber, uint32_t size[PLAN_MAX_PASSES]) {
+    switch (variant) {
+    case QN_CASCADE_ORIGINAL:
+        size[0] = round_up(0.73 / qber);
+        for (unsigned p = 1; p < 4; p++) size[p] = 2 * size[p - 1];
+        return 4;
+    case QN_CASCADE_BICONF:
+        size[0] = round_up(0.92 / qber);
+        size[1] = 3 * size[0];
+        return 2;
+    case QN_CASCADE_YANETAL:
+        size[0] = round_up(0.80 / qber);
+        size[1] = 5 * size[0];
+        return 10;
+    case QN_CASCADE_OPTION7:
+        size[0] = power_of_two(1 / qber);
+        size[1] = 4 * size[0];
+        return 14;
+    case QN_CASCADE_OPTION8:
+        size[0] = power_of_two(0.70710678118654752 / qber);
+        size[1] = power_of_two_root(0.70710678118654752 / qber * 4096);
+        size[2] = 4096;
+        return 14;
+    default:
+        size[0] = round_up(1 / qber);
+        size[1] = 2 * size[0];
+        return 16;
     }
 }
 
-/* One keystream a purpose; the nonce says which. */
+/* Block sizes of the passes; those that would not cut the strip are left out. */
+static void choose_blocks(struct plan *plan, enum qn_cascade_variant variant, double qber) {
+    uint32_t size[PLAN_MAX_PASSES];
+    unsigned count;
+    for (unsigned p = 0; p < PLAN_MAX_PASSES; p++) size[p] = (plan->strip + 1) / 2;
+    if (variant == QN_CASCADE_TUNED) {
+        count = 2;
+        size[0] = round_up(FIRST_BLOCK / qber);
+        size[1] = round_up(SECOND_BLOCK / qber);
+        plan->n_checks = CHECKS;
+    } else {
+        count = published_blocks(variant, qber, size);
+        plan->asks_all = true;
+        plan->forgets = variant <= QN_CASCADE_OPTION3;
+        if (variant == QN_CASCADE_BICONF) {
+            plan->streak = STREAK;
+            plan->n_checks = PLAN_MAX_STREAK_CHECKS;
+        }
+    }
+    if (plan->n_checks >= plan->strip) plan->n_checks = plan->strip - 1;
+    for (unsigned p = 0; p < count; p++) {
+        uint32_t block = size[p] >= plan->strip ? plan->strip : size[p];
+        if (p > 0 && block >= plan->strip) continue;
+        struct plan_pass *pass = &plan->pass[plan->n_passes++];
+        pass->block = block;
+        pass->blocks = (plan->strip + block - 1) / block;
+    }
+}
+
+/* One keystream a purpose; the nonce says which: the number of a pass, but 0, which is not shuffled, for checks. */
 static void keystream(const uint8_t seed[32], uint64_t purpose, uint8_t *out, size_t len) {
     uint8_t nonce[crypto_stream_chacha20_NONCEBYTES];
     store_le64(nonce, purpose);
@@ -74,7 +129,7 @@ static int make_masks(struct plan *plan, const uint8_t seed[32]) {
     size_t count = plan->n_checks * plan->words;
     plan->masks = malloc(count * sizeof *plan->masks);
     if (plan->masks == NULL) return -QN_ENOMEM;
-    keystream(seed, PLAN_MAX_PASSES, (uint8_t *)plan->masks, count * sizeof *plan->masks);
+    keystream(seed, 0, (uint8_t *)plan->masks, count * sizeof *plan->masks);
     uint64_t last = plan->strip % 64 == 0 ? ~0ull : (1ull << plan->strip % 64) - 1;
     for (size_t w = 0; w < count; w++) {
         uint8_t bytes[8];
@@ -86,10 +141,10 @@ static int make_masks(struct plan *plan, const uint8_t seed[32]) {
 
 int plan_init(struct plan *plan, const struct qn_cascade_config *config, size_t len) {
     *plan = (struct plan){.len = len};
-    if (len > QN_CASCADE_MAX_BITS) return -QN_EINVAL;
+    if (len > QN_CASCADE_MAX_BITS || (unsigned)config->variant > QN_CASCADE_OPTION8) return -QN_EINVAL;
     if (len == 0) return 0;
     size_t longest = config->strip_bits;
-    if (longest == 0) longest = config->variant == QN_CASCADE_ORIGINAL ? ORIGINAL_STRIP : TUNED_STRIP;
+    if (longest == 0) longest = config->variant == QN_CASCADE_TUNED ? TUNED_STRIP : PUBLISHED_STRIP;
     if (longest > PLAN_MAX_STRIP) longest = PLAN_MAX_STRIP;
     plan->strips = (uint32_t)((len + longest - 1) / longest);
     plan->strip = (uint32_t)((len + plan->strips - 1) / plan->strips);

@@ -108,8 +108,10 @@ static int answer_opening(const struct qn_cascade_source *source, size_t strip, 
     const struct plan *plan = &source->plan;
     uint32_t count = plan_opening(plan, pass);
     if (count > answers->count - answers->len) return -QN_EPROTOCOL;
-    if (pass == plan->n_passes) {
-        for (unsigned check = 0; check < count; check++) put(answers, check_parity(source, strip, check, plan->strip));
+    if (pass >= plan->n_passes) {
+        unsigned first = pass - plan->n_passes;
+        for (unsigned check = first; check < first + count; check++)
+            put(answers, check_parity(source, strip, check, plan->strip));
         return 0;
     }
     const uint64_t *prefix = source->prefix[pass] + strip * source->strip_words;
@@ -149,7 +151,8 @@ static int answer_record(const struct qn_cascade_source *source, struct leb_read
     bool opening = what & 1;
     what /= 2;
     if (strip >= plan->strips || what > plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;
-    if (opening) return what > plan->n_passes ? -QN_EPROTOCOL : answer_opening(source, strip, (unsigned)what, answers);
+    if (opening && what >= plan_openings(plan)) return -QN_EPROTOCOL;
+    if (opening) return answer_opening(source, strip, (unsigned)what, answers);
     if (what == plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;
     return answer_positions(source, strip, (unsigned)what, reader, answers);
 }

@@ -44,18 +44,18 @@ double qn_reconcile_efficiency(const struct qn_reconcile_report *report) {
 
 /* Whether the method is a kind of Cascade, and which. */
 static int cascade_config(const struct qn_reconcile_config *config, struct qn_cascade_config *ret_cascade) {
+    static const enum qn_cascade_variant variants[QN_RECONCILE_METHODS] = {
+        [QN_RECONCILE_CASCADE] = QN_CASCADE_TUNED,           [QN_RECONCILE_CASCADE_ORIGINAL] = QN_CASCADE_ORIGINAL,
+        [QN_RECONCILE_CASCADE_BICONF] = QN_CASCADE_BICONF,   [QN_RECONCILE_CASCADE_YANETAL] = QN_CASCADE_YANETAL,
+        [QN_RECONCILE_CASCADE_OPTION3] = QN_CASCADE_OPTION3, [QN_RECONCILE_CASCADE_OPTION4] = QN_CASCADE_OPTION4,
+        [QN_RECONCILE_CASCADE_OPTION7] = QN_CASCADE_OPTION7, [QN_RECONCILE_CASCADE_OPTION8] = QN_CASCADE_OPTION8,
+    };
+    unsigned method = config->method;
+    if (method < QN_RECONCILE_CASCADE || method > QN_RECONCILE_CASCADE_OPTION8) return -QN_EINVAL;
     *ret_cascade = (struct qn_cascade_config){.qber = config->qber};
     memcpy(ret_cascade->seed, config->seed, sizeof ret_cascade->seed);
-    switch (config->method) {
-    case QN_RECONCILE_CASCADE:
-        ret_cascade->variant = QN_CASCADE_TUNED;
-        return 0;
-    case QN_RECONCILE_CASCADE_ORIGINAL:
-        ret_cascade->variant = QN_CASCADE_ORIGINAL;
-        return 0;
-    default:
-        return -QN_EINVAL;
-    }
+    ret_cascade->variant = variants[config->method];
+    return 0;
 }
 
 /* ---- The corrector. */

@@ -98,26 +98,49 @@ static double efficiency(const struct run *run) {
     return (double)run->disclosed / (len * qn_binary_entropy((double)run->errors / len));
 }
 
-/* Published by cascade-cpp for 10,000 runs of 10,000 bits. Ours discloses one to two percent less, because segments
- * left by earlier searches are used again, which "original" there does not. */
-Test(cascade, original_is_as_efficient_as_published) {
-    static const struct {
-        double qber, published;
-    } points[] = {{0.005, 1.134}, {0.01, 1.143}, {0.02, 1.159}, {0.03, 1.174},
-                  {0.05, 1.185},  {0.08, 1.217}, {0.11, 1.242}};
-    for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
-        struct run run;
-        struct qn_cascade_config config = {.variant = QN_CASCADE_ORIGINAL, .qber = points[i].qber, .strip_bits = 10000};
-        config.seed[0] = (uint8_t)i;
-        run_keys(&run, 3000000, points[i].qber, 100 + i);
-        run_cascade(&run, &config);
-        printf("# original, Q %4.1f %%: f %.4f (published %.3f), %u rounds, %zu of 300 strips wrong\n",
-               100 * points[i].qber, efficiency(&run), points[i].published, run.rounds, run.wrong_strips);
-        cr_assert_geq(efficiency(&run), 0.97 * points[i].published);
-        cr_assert_leq(efficiency(&run), 1.005 * points[i].published);
-        cr_assert_leq(run.wrong_strips, 5); /* 1.4e-3 of 300, and then some. */
-        run_release(&run);
-    }
+/* Published by cascade-cpp for 10,000 runs of 10,000 bits; a frame error rate below its resolution counts as 1e-3.
+ * It searches odd blocks of all passes at once, and so asks more than once for some errors; we search the smallest
+ * first and disclose 1 to 2 % less, much less where it has many small blocks (options 7 and 8). So: no more than 2 %
+ * above, and no more than 4 % below but for those two.
+ * QN_CASCADE_RUNS=10000 does as many runs at all error rates; otherwise a few, with 5 sigma on top. */
+static const double published_qber[] = {0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.11};
+static const struct published {
+    enum qn_cascade_variant variant;
+    const char *name;
+    double f[7], fer;
+} published[] = {
+    {QN_CASCADE_ORIGINAL, "original", {1.134, 1.143, 1.159, 1.174, 1.185, 1.217, 1.242}, 1.4e-3},
+    {QN_CASCADE_BICONF, "biconf", {1.129, 1.101, 1.090, 1.086, 1.093, 1.107, 1.114}, 1e-3},
+    {QN_CASCADE_YANETAL, "yanetal", {1.123, 1.095, 1.084, 1.078, 1.077, 1.097, 1.095}, 2e-3},
+    {QN_CASCADE_OPTION3, "option3", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3},
+    {QN_CASCADE_OPTION4, "option4", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3},
+    {QN_CASCADE_OPTION7, "option7", {1.172, 1.122, 1.098, 1.152, 1.114, 1.095, 1.154}, 1e-3},
+    {QN_CASCADE_OPTION8, "option8", {1.156, 1.160, 1.131, 1.141, 1.110, 1.259, 1.267}, 1e-3},
+};
+
+static void compare_with_published(const struct published *row, size_t point, size_t strips) {
+    double qber = published_qber[point];
+    struct qn_cascade_config config = {.variant = row->variant, .qber = qber, .seed = {(uint8_t)point, 9}};
+    struct run run;
+    run_keys(&run, strips * 10000, qber, 100 + point);
+    run_cascade(&run, &config);
+    /* Errors per strip vary by the root of their number, and what is disclosed with them. */
+    double sigma = 1 / sqrt((double)run.errors), f = efficiency(&run);
+    printf("# %s, Q %4.1f %%: f %.4f (published %.3f, %+.1f %%), %u rounds, %zu of %zu strips wrong\n", row->name,
+           100 * qber, f, row->f[point], 100 * (f / row->f[point] - 1), run.rounds, run.wrong_strips, strips);
+    cr_expect_lt(f / row->f[point] - 1, 0.02 + 5 * sigma, "%s at %g: seed %zu", row->name, qber, 100 + point);
+    if (row->variant < QN_CASCADE_OPTION7)
+        cr_expect_gt(f / row->f[point] - 1, -0.04 - 5 * sigma, "%s at %g: seed %zu", row->name, qber, 100 + point);
+    double wrong = row->fer * (double)strips;
+    cr_expect_leq((double)run.wrong_strips, wrong + 5 * sqrt(wrong) + 1, "%s at %g", row->name, qber);
+    run_release(&run);
+}
+
+Test(cascade, variants_are_as_efficient_as_published, .timeout = 3600) {
+    const char *runs = getenv("QN_CASCADE_RUNS");
+    for (size_t v = 0; v < sizeof published / sizeof published[0]; v++)
+        for (size_t point = 0; point < 7; point += runs != NULL ? 1 : 2)
+            compare_with_published(&published[v], point, runs != NULL ? strtoul(runs, NULL, 10) : 60);
 }
 
 Test(cascade, tuned_equalises_keys_and_discloses_little) {
@@ -150,7 +173,7 @@ Test(cascade, tuned_equalises_keys_and_discloses_little) {
 
 Test(cascade, takes_any_length) {
     for (size_t len = 0; len < 400; len += 1 + len / 40) {
-        for (int variant = QN_CASCADE_ORIGINAL; variant <= QN_CASCADE_TUNED; variant++) {
+        for (int variant = QN_CASCADE_TUNED; variant <= QN_CASCADE_OPTION8; variant++) {
             for (size_t strip = 0; strip < 90; strip += 1 + strip * 2) {
                 struct run run;
                 struct qn_cascade_config config = {
@@ -203,7 +226,7 @@ static bool slow_answer(const struct plan *plan, const struct qn_bits *key, size
 }
 
 Test(cascade, answers_are_the_parities_asked) {
-    for (int variant = QN_CASCADE_ORIGINAL; variant <= QN_CASCADE_TUNED; variant++) {
+    for (int variant = QN_CASCADE_TUNED; variant <= QN_CASCADE_OPTION8; variant++) {
         struct run run;
         run_keys(&run, 5003, 0, 5);
         struct qn_cascade_config config = {
@@ -267,7 +290,7 @@ Test(cascade, plan_of_a_config_never_changes) {
     uint64_t digest = 0;
     for (uint32_t i = 0; i < plan.strip; i++) digest = (digest ^ plan.pass[1].from[i]) * 0x100000001b3ull;
     for (size_t w = 0; w < plan.n_checks * plan.words; w++) digest = (digest ^ plan.masks[w]) * 0x100000001b3ull;
-    cr_assert_eq(digest, 0xa004860c06e2e1a9ull, "0x%llx", (unsigned long long)digest);
+    cr_assert_eq(digest, 0xe1df324cffe1b2dbull, "0x%llx", (unsigned long long)digest);
     plan_release(&plan);
 }
 
@@ -358,7 +381,7 @@ Test(cascade, lies_do_not_keep_it_going) {
         struct run run;
         run_keys(&run, 1 + qn_rng_below(&rng, 3000), 0.05, (uint64_t)i);
         struct qn_cascade_config config = {
-            .variant = (enum qn_cascade_variant)(i % 2), .qber = 0.05, .strip_bits = 600};
+            .variant = (enum qn_cascade_variant)(i % 8), .qber = 0.05, .strip_bits = 600};
         struct qn_cascade *cascade = NULL;
         cr_assert_eq(qn_cascade_new(&config, &run.detector, &cascade), 0);
         uint64_t limit = 6000 * 10 + 3000 * 24;

@@ -78,7 +78,7 @@ static void run_method(struct run *run, const struct qn_reconcile_config *config
 
 /* Of the methods in the header, those there are. */
 static bool is_there(unsigned method) {
-    return method == QN_RECONCILE_CASCADE || method == QN_RECONCILE_CASCADE_ORIGINAL;
+    return method != QN_RECONCILE_LDPC;
 }
 
 Test(reconcile, every_method_makes_keys_equal) {
