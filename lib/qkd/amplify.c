@@ -5,6 +5,7 @@
 #include "qkd/amplify.h"
 
 #include <sodium.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,15 +45,13 @@ static void middle_product(const struct qn_gf2 *gf2, uint64_t *to, const uint64_
     }
 }
 
-/* The keystream as words, into the middle of a cleared array. */
-static void expand(const uint8_t seed[QN_AMPLIFY_SEED_BYTES], uint64_t *words, size_t count) {
+/* The keystream from word `first` on, a multiple of 8. */
+static void expand(const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, uint64_t *words, size_t count) {
     static const uint8_t nonce[crypto_stream_chacha20_NONCEBYTES];
-    crypto_stream_chacha20((unsigned char *)words, count * sizeof *words, nonce, seed);
-    for (size_t i = 0; i < count; i++) {
-        uint8_t bytes[8];
-        memcpy(bytes, &words[i], sizeof bytes);
-        words[i] = load_le64(bytes);
-    }
+    unsigned char *bytes = (unsigned char *)words;
+    memset(bytes, 0, count * sizeof *words);
+    crypto_stream_chacha20_xor_ic(bytes, bytes, count * sizeof *words, nonce, first / 8, seed);
+    for (size_t i = 0; i < count; i++) words[i] = load_le64(bytes + 8 * i);
 }
 
 static void shift_up(uint64_t *to, const struct qn_bits *key) {
@@ -64,8 +63,8 @@ static void shift_up(uint64_t *to, const struct qn_bits *key) {
     }
 }
 
-static int multiply(const struct qn_gf2 *gf2, const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES],
-                    struct qn_bits *out) {
+static int multiply_split(const struct qn_gf2 *gf2, const struct qn_bits *key,
+                          const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, struct qn_bits *out) {
     size_t key_words = qn_bits_words(key->len), out_words = qn_bits_words(out->len), side = QN_GF2_BLOCK;
     while (side < key_words) side *= 2; /* There are never more rows than columns. */
     size_t total = side + 2 * side + side + 4 * side;
@@ -75,30 +74,61 @@ static int multiply(const struct qn_gf2 *gf2, const struct qn_bits *key, const u
     /* The key is padded above to a full side, so the diagonal is padded below by as much. */
     uint64_t *x = memory, *d = x + side, *y = d + 2 * side, *scratch = y + side;
     shift_up(x, key);
-    expand(seed, d + (side - key_words), key_words + out_words);
+    expand(seed, first, d + (side - key_words), key_words + out_words);
     middle_product(gf2, y, d, x, side, out_words, key_words, scratch);
     memcpy(out->words, y, out_words * sizeof *y);
-    if (out->len % 64 != 0) out->words[out_words - 1] &= (1ull << out->len % 64) - 1;
     sodium_memzero(memory, total * sizeof *memory);
     free(memory);
     return 0;
 }
 
-int qn_amplify(const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t bits,
-               struct qn_bits *ret_key) {
-    return qn_amplify_with(qn_gf2_best(), key, seed, bits, ret_key);
+static int multiply_fft(const struct fft_kernels *fft, const struct qn_bits *key,
+                        const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, struct qn_bits *out) {
+    size_t key_words = qn_bits_words(key->len), out_words = qn_bits_words(out->len);
+    size_t total = 2 * key_words + out_words;
+    uint64_t *memory = malloc(total * sizeof *memory);
+    if (memory == NULL) return -QN_ENOMEM;
+    uint64_t *d = memory + key_words;
+    shift_up(memory, key);
+    expand(seed, first, d, key_words + out_words);
+    int rc = toeplitz_fft(fft, memory, key_words, d, key_words + out_words, out->words, out_words);
+    sodium_memzero(memory, total * sizeof *memory);
+    free(memory);
+    return rc;
 }
 
-int qn_amplify_with(const struct qn_gf2 *gf2, const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES],
-                    size_t bits, struct qn_bits *ret_key) {
-    if (bits > key->len || key->len > QN_AMPLIFY_MAX_BITS) return -QN_EINVAL;
+/* Where the transform takes less time: with fast instructions for both, and with none for either. */
+enum { FFT_FROM_KEY = 600000, PORTABLE_FFT_FROM_KEY = 100000, FFT_FROM_ROWS = 10000 };
+
+int qn_amplify_rows(const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, size_t bits,
+                    struct qn_bits *ret_key) {
+    const struct qn_gf2 *gf2 = qn_gf2_best();
+    const struct fft_kernels *fft = fft_best();
+    bool slow_split = gf2 == qn_gf2_at(0), slow_fft = fft == fft_at(0);
+    size_t from = slow_split ? PORTABLE_FFT_FROM_KEY : slow_fft ? SIZE_MAX : FFT_FROM_KEY;
+    if (key->len >= from && bits >= FFT_FROM_ROWS) return qn_amplify_with(NULL, fft, key, seed, first, bits, ret_key);
+    return qn_amplify_with(gf2, NULL, key, seed, first, bits, ret_key);
+}
+
+int qn_amplify(const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t bits,
+               struct qn_bits *ret_key) {
+    return qn_amplify_rows(key, seed, 0, bits, ret_key);
+}
+
+int qn_amplify_with(const struct qn_gf2 *gf2, const struct fft_kernels *fft, const struct qn_bits *key,
+                    const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, size_t bits, struct qn_bits *ret_key) {
+    if (key->len > QN_AMPLIFY_MAX_BITS || first > key->len || bits > key->len - first) return -QN_EINVAL;
+    if (first % QN_AMPLIFY_ROWS_GRAIN != 0) return -QN_EINVAL;
     struct qn_bits out = {0};
     int rc = qn_bits_resize(&out, bits);
-    if (rc == 0 && bits > 0) rc = multiply(gf2, key, seed, &out);
+    if (rc == 0 && bits > 0)
+        rc = fft != NULL ? multiply_fft(fft, key, seed, first / 64, &out)
+                         : multiply_split(gf2, key, seed, first / 64, &out);
     if (rc < 0) {
         qn_bits_release(&out);
         return rc;
     }
+    if (bits % 64 != 0) out.words[bits / 64] &= (1ull << bits % 64) - 1;
     qn_bits_release(ret_key);
     *ret_key = out;
     return 0;

@@ -379,24 +379,41 @@ Test(hash, tells_keys_apart) {
 
 /* ---- amplification */
 
-static void check_against_definition(const struct qn_gf2 *gf2, struct qn_rng *rng, size_t n, size_t m) {
-    struct qn_bits key = random_bits(rng, n), out = {0};
+/* Every way to multiply that this machine has: the transforms, then the splits. False past the end. */
+static bool method_at(size_t index, const struct qn_gf2 **gf2, const struct fft_kernels **fft, const char **name) {
+    size_t n = 0;
+    while (n < index && fft_at(n) != NULL) n++;
+    *fft = n == index ? fft_at(index) : NULL;
+    *gf2 = *fft == NULL ? qn_gf2_at(index - n) : NULL;
+    *name = *fft != NULL ? (*fft)->name : *gf2 != NULL ? (*gf2)->name : NULL;
+    return *name != NULL;
+}
+
+static void check_against_definition(struct qn_rng *rng, size_t n, size_t first, size_t m) {
+    struct qn_bits key = random_bits(rng, n), expected = {0}, out = {0};
     uint8_t seed[32], nonce[crypto_stream_chacha20_NONCEBYTES] = {0};
     for (size_t i = 0; i < sizeof seed; i++) seed[i] = (uint8_t)qn_rng_u64(rng);
-    uint8_t *d = malloc((n + m) / 8 + 1);
-    crypto_stream_chacha20(d, (n + m) / 8 + 1, nonce, seed);
-    cr_assert_eq(qn_amplify_with(gf2, &key, seed, m, &out), 0);
-    cr_assert_eq(out.len, m);
+    size_t bytes = (n + first + m) / 8 + 1;
+    uint8_t *d = malloc(bytes);
+    crypto_stream_chacha20(d, bytes, nonce, seed);
     for (size_t j = 0; j < m; j++) {
         unsigned sum = 0;
         for (size_t i = 0; i < n; i++) {
-            size_t at = j + n - i;
+            size_t at = first + j + n - i;
             sum ^= qn_bits_get(&key, i) & (unsigned)d[at / 8] >> (at % 8);
         }
-        cr_assert_eq(qn_bits_get(&out, j), sum & 1, "%s: %zu to %zu, bit %zu", gf2->name, n, m, j);
+        cr_assert_eq(qn_bits_push(&expected, sum & 1), 0);
+    }
+    const struct qn_gf2 *gf2;
+    const struct fft_kernels *fft;
+    const char *name;
+    for (size_t g = 0; method_at(g, &gf2, &fft, &name); g++) {
+        cr_assert_eq(qn_amplify_with(gf2, fft, &key, seed, first, m, &out), 0);
+        cr_assert(qn_bits_equal(&out, &expected), "%s: %zu to %zu from %zu", name, n, m, first);
     }
     free(d);
     qn_bits_release(&key);
+    qn_bits_release(&expected);
     qn_bits_release(&out);
 }
 
@@ -405,30 +422,110 @@ Test(amplify, is_the_toeplitz_product_bit_for_bit) {
     qn_rng_init(&rng, 41, "amplify", 0);
     static const size_t lens[] = {1,   2,    63,   64,   65,   127,  128,  129,  511,
                                   512, 1000, 2047, 2048, 2049, 4095, 4097, 6001, 8200};
-    for (size_t g = 0; qn_gf2_at(g) != NULL; g++)
-        for (size_t l = 0; l < sizeof lens / sizeof lens[0]; l++) {
-            check_against_definition(qn_gf2_at(g), &rng, lens[l], lens[l]);
-            for (int run = 0; run < 4; run++)
-                check_against_definition(qn_gf2_at(g), &rng, lens[l], 1 + qn_rng_below(&rng, lens[l]));
+    for (size_t l = 0; l < sizeof lens / sizeof lens[0]; l++) {
+        check_against_definition(&rng, lens[l], 0, lens[l]);
+        for (int run = 0; run < 4; run++) {
+            size_t first = qn_rng_below(&rng, lens[l]) / QN_AMPLIFY_ROWS_GRAIN * QN_AMPLIFY_ROWS_GRAIN;
+            check_against_definition(&rng, lens[l], first, 1 + qn_rng_below(&rng, lens[l] - first));
         }
-    for (size_t g = 0; qn_gf2_at(g) != NULL; g++) /* One row more than whole blocks: where pruning could go wrong. */
-        for (size_t m = 1; m < 8200; m += QN_GF2_BLOCK * 64) check_against_definition(qn_gf2_at(g), &rng, 8200, m);
+    }
+    /* One row more than whole blocks: where pruning could go wrong. */
+    for (size_t m = 1; m < 8200; m += QN_GF2_BLOCK * 64) check_against_definition(&rng, 8200, 0, m);
 }
 
-Test(amplify, is_the_same_with_all_instructions_at_full_size) {
+/* Keys of many parts, whose transforms wrap around in every way. */
+Test(amplify, is_the_same_by_all_methods_at_full_size) {
     struct qn_rng rng;
     qn_rng_init(&rng, 42, "amplify", 0);
-    struct qn_bits key = random_bits(&rng, 300007), first = {0}, other = {0};
-    const uint8_t seed[32] = {5};
-    cr_assert_eq(qn_amplify_with(qn_gf2_at(0), &key, seed, 190001, &first), 0);
-    for (size_t g = 1; qn_gf2_at(g) != NULL; g++) {
-        cr_assert_eq(qn_amplify_with(qn_gf2_at(g), &key, seed, 190001, &other), 0);
-        cr_assert(qn_bits_equal(&first, &other), "%s", qn_gf2_at(g)->name);
+    static const struct {
+        size_t key, first, rows;
+    } sizes[] = {{300007, 0, 190001}, {524289, 1024, 300000}, {1048000, 0, 524000}, {1500000, 0, 40001}};
+    size_t n_sizes = qn_gf2_best() == qn_gf2_at(0) ? 1 : sizeof sizes / sizeof sizes[0];
+    for (size_t s = 0; s < n_sizes; s++) {
+        struct qn_bits key = random_bits(&rng, sizes[s].key), expected = {0}, other = {0};
+        const uint8_t seed[32] = {5, (uint8_t)s};
+        cr_assert_eq(qn_amplify_with(qn_gf2_best(), NULL, &key, seed, sizes[s].first, sizes[s].rows, &expected), 0);
+        const struct qn_gf2 *gf2;
+        const struct fft_kernels *fft;
+        const char *name;
+        for (size_t g = 0; method_at(g, &gf2, &fft, &name); g++) {
+            if (s > 0 && gf2 == qn_gf2_at(0)) continue; /* Too slow. */
+            cr_assert_eq(qn_amplify_with(gf2, fft, &key, seed, sizes[s].first, sizes[s].rows, &other), 0);
+            cr_assert(qn_bits_equal(&expected, &other), "%s: %zu to %zu", name, sizes[s].key, sizes[s].rows);
+        }
+        qn_bits_release(&key);
+        qn_bits_release(&expected);
+        qn_bits_release(&other);
     }
-    cr_assert_eq(qn_amplify(&key, seed, 0, &other), 0);
-    cr_assert_eq(other.len, 0);
-    cr_assert_eq(qn_amplify(&key, seed, key.len + 1, &other), -QN_EINVAL);
+}
+
+Test(amplify, rows_can_be_made_apart) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 43, "amplify", 0);
+    struct qn_bits key = random_bits(&rng, 700001), all = {0}, part = {0}, joined = {0};
+    const uint8_t seed[32] = {6};
+    cr_assert_eq(qn_amplify(&key, seed, 400003, &all), 0);
+    for (size_t first = 0; first < all.len; first += 102400) {
+        size_t count = all.len - first < 102400 ? all.len - first : 102400;
+        cr_assert_eq(qn_amplify_rows(&key, seed, first, count, &part), 0);
+        cr_assert_eq(qn_bits_append(&joined, &part, 0, part.len), 0);
+    }
+    cr_assert(qn_bits_equal(&all, &joined));
+    cr_assert_eq(qn_amplify_rows(&key, seed, 100, 1, &part), -QN_EINVAL);
+    cr_assert_eq(qn_amplify_rows(&key, seed, 512, key.len - 511, &part), -QN_EINVAL);
+    cr_assert_eq(qn_amplify_rows(&key, seed, 699904, 97, &part), 0);
+    cr_assert_eq(qn_amplify(&key, seed, 0, &part), 0);
+    cr_assert_eq(part.len, 0);
+    cr_assert_eq(qn_amplify(&key, seed, key.len + 1, &part), -QN_EINVAL);
     qn_bits_release(&key);
-    qn_bits_release(&first);
-    qn_bits_release(&other);
+    qn_bits_release(&all);
+    qn_bits_release(&part);
+    qn_bits_release(&joined);
+}
+
+/* ---- the transform behind it */
+
+Test(fft, basis_is_a_cantor_basis) {
+    cr_assert_eq(fft_cantor(0), 1);
+    for (unsigned i = 1; i < 32; i++) {
+        uint64_t element = fft_cantor(i);
+        cr_assert_eq(fft_field_multiply(element, element) ^ element, fft_cantor(i - 1), "element %u", i);
+    }
+}
+
+Test(fft, multiplies_pieces) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 44, "fft", 0);
+    struct fft_plan *plan = malloc(sizeof *plan);
+    fft_plan_init(plan);
+    for (unsigned log2 = FFT_MIN_LOG2; log2 <= 11; log2++) {
+        size_t n = (size_t)1 << log2, half = n / 2;
+        uint32_t *a = calloc(n, 4), *b = calloc(n, 4), *pieces = malloc(4 * n);
+        uint64_t *expected = calloc(n, 8), *sums = malloc(8 * n);
+        uint8_t *x = aligned_alloc(64, 8 * n), *y = aligned_alloc(64, 8 * n);
+        for (size_t i = 0; i < half; i++) {
+            a[i] = (uint32_t)qn_rng_u64(&rng);
+            b[i] = (uint32_t)qn_rng_u64(&rng);
+        }
+        for (size_t i = 0; i < half; i++)
+            for (unsigned bit = 0; bit < 32; bit++)
+                for (size_t j = 0; j < half && (a[i] >> bit & 1); j++) expected[i + j] ^= (uint64_t)b[j] << bit;
+        for (size_t k = 0; fft_at(k) != NULL; k++) {
+            memcpy(pieces, a, 4 * n);
+            fft_at(k)->forward(plan, pieces, log2, x);
+            memcpy(pieces, b, 4 * n);
+            fft_at(k)->forward(plan, pieces, log2, y);
+            fft_at(k)->multiply(x, x, y, log2, true);
+            fft_at(k)->inverse(plan, x, log2, sums);
+            cr_assert_eq(memcmp(sums, expected, 8 * n), 0, "%s, 2^%u", fft_at(k)->name, log2);
+        }
+        free(a);
+        free(b);
+        free(pieces);
+        free(expected);
+        free(sums);
+        free(x);
+        free(y);
+    }
+    free(plan);
 }
