@@ -228,26 +228,54 @@ int qn_optics_init(struct qn_optics *ret, const struct qn_source *source, const 
     return 0;
 }
 
-void qn_source_from(const struct qn_topology *topology, const struct qn_topo_link *link, struct qn_source *ret) {
+bool qn_source_from(const struct qn_topology *topology, const struct qn_topo_link *link, struct qn_source *ret) {
+    static const enum qn_emission emissions[] = {
+        [QN_SOURCE_SINGLE_PHOTON] = QN_EMIT_SINGLE,
+        [QN_SOURCE_WEAK_COHERENT] = QN_EMIT_COHERENT,
+        [QN_SOURCE_PAIRS] = QN_EMIT_HERALDED, /* Not on bb84 links. */
+        [QN_SOURCE_HERALDED] = QN_EMIT_HERALDED,
+    };
     const struct qn_topo_node *node = &topology->nodes[link->a];
-    *ret = (struct qn_source){.emission = node->source == QN_SOURCE_WEAK_COHERENT ? QN_EMIT_COHERENT : QN_EMIT_SINGLE,
+    bool chosen = link->intensities.n > 0 || link->protocol == QN_PROTOCOL_PLAIN;
+    *ret = (struct qn_source){.emission = emissions[node->source],
                               .n = 1,
-                              .mean = {node->source == QN_SOURCE_WEAK_COHERENT ? node->mean_photons : 1},
+                              .mean = {node->source == QN_SOURCE_SINGLE_PHOTON ? 1 : node->mean_photons},
                               .probability = {1},
-                              .test_basis = 0.5};
-    (void)qn_source_settle(ret);
+                              .test_basis = link->key_basis > 0 ? 1 - link->key_basis : 0.5,
+                              .herald_efficiency = node->herald_efficiency};
+    if (link->intensities.n > 0) {
+        ret->n = link->intensities.n;
+        memcpy(ret->mean, link->intensities.value, sizeof ret->mean);
+        memcpy(ret->probability, link->probabilities.value, sizeof ret->probability);
+    }
+    (void)qn_source_settle(ret); /* The topology has checked the ranges. */
+    return chosen && (link->key_basis > 0 || link->protocol == QN_PROTOCOL_PLAIN);
+}
+
+/* A Gaussian beam that widens by diffraction and pointing, and a round telescope around its middle; e.g. Pirandola,
+ * Phys. Rev. Research 3, 013279 (2021). */
+static double caught(const struct qn_topo_link *link) {
+    if (!(link->aperture_km > 0)) return 1;
+    double spread = link->divergence_rad * link->length_km, radius = link->aperture_km / 2;
+    double square = link->beam_waist_km * link->beam_waist_km + spread * spread;
+    return square > 0 ? -expm1(-2 * radius * radius / square) : 1;
 }
 
 void qn_receiver_from(const struct qn_topology *topology, const struct qn_topo_link *link, struct qn_receiver *ret) {
-    const struct qn_topo_node *node = &topology->nodes[link->b];
+    const struct qn_topo_node *node = &topology->nodes[link->b], *source = &topology->nodes[link->a];
     double dark = qn_dark_probability(node->dark_rate_hz, node->gate_window_s);
+    double dead = ceil(node->dead_s * source->clock_hz - 1e-9);
     *ret = (struct qn_receiver){
-        .transmittance = qn_fibre_transmittance(link->length_km, link->loss_db_km, link->insertion_loss_db),
+        .transmittance =
+            qn_fibre_transmittance(link->length_km, link->loss_db_km, link->insertion_loss_db) * caught(link),
         .misalignment = link->misalignment,
-        .efficiency = {node->detector_efficiency, node->detector_efficiency},
+        .efficiency = {node->detector_efficiency, node->detector_efficiency * (1 - node->mismatch)},
         .dark = {dark, dark},
-        .kept = 1,
-        .test_basis = 0.5,
-        .pixels = 1,
+        .kept = qn_jitter_kept(node->jitter_s, node->gate_window_s),
+        .test_basis = link->key_basis > 0 ? 1 - link->key_basis : 0.5,
+        .afterpulse = node->afterpulse,
+        .dead_pulses = dead < UINT32_MAX ? (uint32_t)dead : UINT32_MAX,
+        .pixels = node->pixels > 0 ? node->pixels : 1,
+        .dead_scope = node->dead_scope == QN_DEAD_TIME_RECEIVER ? QN_DEAD_RECEIVER : QN_DEAD_PIXEL,
     };
 }

@@ -38,8 +38,9 @@ struct qn_receiver {
 };
 enum { QN_PIXELS_MAX = 64 };
 
-/* As the topology has them; the source settled. `link` is a bb84 link. */
-void qn_source_from(const struct qn_topology *topology, const struct qn_topo_link *link, struct qn_source *ret);
+/* As the topology has them; the source settled. `link` is a bb84 link. False if the file leaves the intensities or the
+ * basis to be chosen for the link: the source then has one intensity, and qkd/plan.h chooses. */
+bool qn_source_from(const struct qn_topology *topology, const struct qn_topo_link *link, struct qn_source *ret);
 void qn_receiver_from(const struct qn_topology *topology, const struct qn_topo_link *link, struct qn_receiver *ret);
 
 enum qn_outcome { QN_OUTCOME_NONE, QN_OUTCOME_0, QN_OUTCOME_1, QN_OUTCOME_BOTH };

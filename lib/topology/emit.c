@@ -103,6 +103,13 @@ static void put_value(struct writer *writer, const struct qn_topology *topology,
         put_node_name(writer, topology, node);
         put(writer, "]");
         break;
+    case FIELD_LIST: {
+        const struct qn_topo_list *list = value;
+        for (uint32_t i = 0; i < list->n; i++)
+            put(writer, "%s%s", i == 0 ? "[" : ", ", quantity_write(list->value[i], field->dimension, 0).s);
+        put(writer, "]");
+        break;
+    }
     case FIELD_SECTION:
         break;
     }
@@ -126,6 +133,8 @@ static bool is_absent(const struct field *field, const void *draft) {
     case FIELD_NODE:
         memcpy(&node, value, sizeof(node));
         return node == QN_NO_NODE;
+    case FIELD_LIST:
+        return ((const struct qn_topo_list *)value)->n == 0;
     case FIELD_SECTION:
         return true;
     default:

@@ -119,6 +119,7 @@ enum field_type {
     FIELD_KEY,
     FIELD_ENDS,    /* [node, node] */
     FIELD_NODE,    /* A node's name. */
+    FIELD_LIST,    /* struct qn_topo_list of quantities: [1, 2]. */
     FIELD_SECTION, /* A mapping with a reader of its own. */
 };
 
@@ -135,7 +136,8 @@ enum node_part {
     NODE_MEMORY = 1,
     NODE_DETECTOR = 2,
     NODE_SOURCE = 4,
-    NODE_MEAN = 8 /* A source with a mean to set. */
+    NODE_MEAN = 8,   /* A source with a mean to set. */
+    NODE_HERALD = 16 /* A heralded source. */
 };
 #define LINK_PART(kind) (1u << (unsigned)(kind))
 
@@ -159,6 +161,15 @@ struct table {
 };
 #define TABLE_MAX 40 /* Fields in the largest table. */
 
+enum preset {
+    PRESET_NONE,
+    PRESET_GYS,
+    PRESET_LIM2014,
+    PRESET_RUSCA2018,
+    PRESET_YUAN2018,
+    PRESET_LI2023,
+    PRESET_BOARON2018,
+};
 enum profile { PROFILE_IDEAL, PROFILE_NV, PROFILE_TRAPPED_ION, PROFILE_ATOMIC_ENSEMBLE, PROFILE_PHOTONIC };
 
 struct root_draft {
@@ -171,6 +182,7 @@ struct node_draft {
 };
 struct link_draft {
     struct qn_topo_link link;
+    enum preset preset;
 };
 
 /* Positions in the tables that the readers name. */
@@ -207,9 +219,16 @@ enum node_field {
     NODE_EFFICIENCY,
     NODE_DARK_RATE,
     NODE_GATE_WINDOW,
+    NODE_MISMATCH,
+    NODE_DEAD_TIME,
+    NODE_DEAD_TIME_SCOPE,
+    NODE_AFTERPULSE,
+    NODE_JITTER,
+    NODE_PIXELS,
     NODE_SOURCE_KIND,
     NODE_CLOCK,
     NODE_MEAN_PHOTONS,
+    NODE_HERALD_EFFICIENCY,
     NODE_X,
     NODE_Y,
 };
@@ -217,6 +236,7 @@ enum link_field {
     LINK_BETWEEN,
     LINK_KIND,
     LINK_VIA,
+    LINK_PRESET,
     LINK_MODEL,
     LINK_LENGTH,
     LINK_LOSS,
@@ -230,11 +250,22 @@ enum link_field {
     LINK_ALPHA,
     LINK_EMISSION_EFFICIENCY,
     LINK_MISALIGNMENT,
+    LINK_APERTURE,
+    LINK_BEAM_WAIST,
+    LINK_DIVERGENCE,
+    LINK_PROTOCOL,
+    LINK_INTENSITIES,
+    LINK_PROBABILITIES,
+    LINK_KEY_BASIS,
+    LINK_BLOCK_SIZE,
+    LINK_EPS_SEC,
+    LINK_EPS_COR,
 };
 
 extern const struct table root_table, node_table, link_table;
 extern const char *const role_words[], *const profile_words[], *const kind_words[], *const model_words[];
-extern const char *const source_words[], *const bsm_words[];
+extern const char *const source_words[], *const bsm_words[], *const preset_words[], *const protocol_words[];
+extern const char *const dead_scope_words[];
 
 unsigned node_parts(const struct qn_topo_node *node); /* Which hardware it has: enum node_part. */
 
@@ -243,6 +274,9 @@ unsigned node_parts(const struct qn_topo_node *node); /* Which hardware it has: 
 unsigned role_parts(enum qn_role role);
 /* What a node of this role has before anything is overridden: `parts` of the profile's hardware. */
 void profile_fill(struct qn_topo_node *node, enum profile profile, unsigned parts);
+void preset_fill_link(struct qn_topo_link *link, enum preset preset); /* preset.c: published links. */
+/* The hardware of a node that a preset's link has as its source (or detector), but for the fields in `given`. */
+void preset_fill_node(struct qn_topo_node *node, enum preset preset, bool is_source, uint64_t given);
 void profile_settle(struct qn_topo_node *node); /* When the kind of source is read: its mean, if not given. */
 
 /* ---- Reading (read.c: any mapping; node.c, link.c, network.c: what is in it) ---- */
@@ -272,6 +306,12 @@ struct private {                      /* An address or key of a node, to find th
     uint32_t value; /* In the tree. */
 };
 
+struct node_origin { /* Where a node's numbers come from. */
+    uint64_t given;     /* Fields that it, or the defaults, give. */
+    enum preset preset; /* Of one of its links. */
+    uint32_t link;      /* Which. */
+};
+
 struct reader {
     struct tree tree;
     struct diags *diags;
@@ -279,6 +319,7 @@ struct reader {
     struct slots root_slots, node_defaults, link_defaults; /* Of the defaults only those that are right. */
     struct section nodes, links;
     bool *is_broken; /* Nodes with errors: what depends on them is not judged. */
+    struct node_origin *origins; /* Of each node. */
     struct private *privates;
     size_t n_privates;
 };

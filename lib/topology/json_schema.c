@@ -57,6 +57,11 @@ static void put_type(struct writer *writer, const struct field *field) {
     case FIELD_TIME_NS:
         put_quantity(writer, field);
         break;
+    case FIELD_LIST:
+        put(writer, "\"type\": \"array\", \"minItems\": 1, \"maxItems\": %d, \"items\": {", QN_TOPO_LIST_MAX);
+        put_quantity(writer, field);
+        put(writer, "}");
+        break;
     case FIELD_NAME:
     case FIELD_NODE:
         put(writer, "\"type\": \"string\", \"pattern\": \"" NAME_PATTERN "\"");

@@ -106,6 +106,116 @@ static void check_entanglement(struct link_reading *reading) {
                    node_at(reading, link->b)->name, reading->owner.s);
 }
 
+static bool gives(const struct link_reading *reading, enum link_field field) {
+    return reading->own.value[field] != 0 || reading->reader->link_defaults.value[field] != 0;
+}
+
+/* Where to point for a field: at its value, wherever it is given, else at the link. */
+static struct place place_given(const struct link_reading *reading, enum link_field field) {
+    uint32_t value = reading->own.value[field];
+    if (value == 0) value = reading->reader->link_defaults.value[field];
+    return place_of(reading->reader, value != 0 ? value : reading->entry->key);
+}
+
+/* The protocol follows from the number of intensities, unless it is given; then intensities of another protocol, that
+ * come from the preset, are dropped. */
+static void settle_protocol(struct link_reading *reading, enum qn_protocol preset) {
+    struct qn_topo_link *link = &reading->draft.link;
+    if (gives(reading, LINK_PROTOCOL)) {
+        if (link->protocol != preset && !gives(reading, LINK_INTENSITIES)) link->intensities.n = 0;
+        if (link->protocol != preset && !gives(reading, LINK_PROBABILITIES)) link->probabilities.n = 0;
+    } else if (gives(reading, LINK_INTENSITIES)) {
+        uint32_t n = link->intensities.n;
+        link->protocol = n <= 1 ? QN_PROTOCOL_PLAIN : n == 2 ? QN_PROTOCOL_ONE_DECOY : QN_PROTOCOL_TWO_DECOY;
+    }
+    if (link->intensities.n == 1 && link->probabilities.n == 0) link->probabilities = (struct qn_topo_list){1, {1}};
+}
+
+static void check_intensities(struct link_reading *reading) {
+    const struct qn_topo_link *link = &reading->draft.link;
+    const struct qn_topo_list *list = &link->intensities;
+    struct diags *diags = reading->reader->diags;
+    struct place at = place_given(reading, LINK_INTENSITIES);
+    uint32_t wanted = (uint32_t)link->protocol + 1;
+    if (list->n == 0) return;
+    if (list->n != wanted) {
+        diag_error(diags, at, "%s has %u intensities with protocol %s; valid: %u, strongest first", reading->owner.s,
+                   list->n, protocol_words[link->protocol], wanted);
+        return;
+    }
+    for (uint32_t i = 1; i < list->n; i++) {
+        if (list->value[i] < list->value[i - 1]) continue;
+        diag_error(diags, at, "intensity %s of %s does not lie below %s; valid: strongest first",
+                   quantity_write(list->value[i], QN_DIM_NONE, 0).s, reading->owner.s,
+                   quantity_write(list->value[i - 1], QN_DIM_NONE, 0).s);
+        return;
+    }
+    if (list->n < 3 && list->value[list->n - 1] == 0)
+        diag_error(diags, at, "%s sends vacuum with protocol %s; valid: above 0, or three intensities",
+                   reading->owner.s, protocol_words[link->protocol]);
+    if (list->n == 3 && list->value[0] <= list->value[1] + list->value[2])
+        diag_error(diags, at, "the strongest intensity of %s is not above the sum of the others; valid: above %s",
+                   reading->owner.s, quantity_write(list->value[1] + list->value[2], QN_DIM_NONE, 0).s);
+}
+
+static void check_probabilities(struct link_reading *reading) {
+    const struct qn_topo_link *link = &reading->draft.link;
+    const struct qn_topo_list *list = &link->probabilities;
+    struct diags *diags = reading->reader->diags;
+    if (list->n != link->intensities.n) {
+        enum link_field field = gives(reading, LINK_PROBABILITIES) ? LINK_PROBABILITIES : LINK_INTENSITIES;
+        diag_error(diags, place_given(reading, field), "%s has %u intensities and %u probabilities; valid: as many",
+                   reading->owner.s, link->intensities.n, list->n);
+        return;
+    }
+    double sum = 0;
+    for (uint32_t i = 0; i < list->n; i++) sum += list->value[i];
+    if (list->n > 0 && !(sum > 0.999 && sum < 1.001))
+        diag_error(diags, place_given(reading, LINK_PROBABILITIES), "the probabilities of %s sum to %s; valid: 1",
+                   reading->owner.s, quantity_write(sum, QN_DIM_NONE, 0).s);
+}
+
+static void check_protocol(struct link_reading *reading) {
+    const struct qn_topo_link *link = &reading->draft.link;
+    struct diags *diags = reading->reader->diags;
+    const struct qn_topo_node *source = node_at(reading, link->a);
+    check_intensities(reading);
+    check_probabilities(reading);
+    if (source->source != QN_SOURCE_WEAK_COHERENT && (link->protocol != QN_PROTOCOL_PLAIN || link->intensities.n > 0))
+        diag_error(diags, place_given(reading, LINK_PROTOCOL),
+                   "%s has decoys or intensities, but \"%s\" sends %s photons; valid: source: weak-coherent",
+                   reading->owner.s, source->name, source_words[source->source]);
+    if (link->aperture_km > 0 && link->beam_waist_km == 0 && link->divergence_rad == 0)
+        diag_error(diags, place_given(reading, LINK_APERTURE),
+                   "%s is in free space with a beam of no width; valid: beam_waist or divergence above 0",
+                   reading->owner.s);
+    if (link->aperture_km == 0 && (link->beam_waist_km > 0 || link->divergence_rad > 0))
+        diag_error(diags, place_given(reading, link->beam_waist_km > 0 ? LINK_BEAM_WAIST : LINK_DIVERGENCE),
+                   "%s has a beam but no telescope to catch it; valid: aperture above 0", reading->owner.s);
+}
+
+/* The ends of a preset's link have its hardware, where they give none themselves. A node with two links has one. */
+static void preset_reach_ends(struct link_reading *reading) {
+    struct reader *reader = reading->reader;
+    enum preset preset = reading->draft.preset;
+    const struct qn_topo_link *link = &reading->draft.link;
+    for (int i = 0; i < 2; i++) {
+        uint16_t node = i == 0 ? link->a : link->b;
+        struct node_origin *origin = &reader->origins[node];
+        if (origin->preset != PRESET_NONE && origin->preset != preset) {
+            diag_error(reader->diags, place_given(reading, LINK_PRESET),
+                       "node \"%s\" would have the hardware of %s by %s, but has that of %s by link \"%s\"; valid: one "
+                       "preset a node",
+                       node_at(reading, node)->name, preset_words[preset], reading->owner.s,
+                       preset_words[origin->preset], reader->links.list[origin->link].name);
+            continue;
+        }
+        origin->preset = preset;
+        origin->link = reading->entry->index;
+        preset_fill_node(node_at(reading, node), preset, i == 0, origin->given);
+    }
+}
+
 static bool sends_pulses(const struct link_reading *reading, uint16_t node) {
     return has_parts(reading, node, NODE_SOURCE) && node_at(reading, node)->source != QN_SOURCE_PAIRS;
 }
@@ -173,7 +283,9 @@ static struct qn_topo_link link_preset(void) {
                                  .attempt_s = 10e-6,
                                  .visibility = 1,
                                  .alpha = 0.1,
-                                 .emission_efficiency = 1};
+                                 .emission_efficiency = 1,
+                                 .eps_sec = 1e-9,
+                                 .eps_cor = 1e-15};
 }
 
 static void link_read(struct reader *reader, const struct named *entry, struct qn_topo_link *ret_link) {
@@ -194,6 +306,14 @@ static void link_read(struct reader *reader, const struct named *entry, struct q
                                   : is_judged && kind_guess(&reading);
 
     unsigned parts = has_kind ? LINK_PART(link->kind) : 0;
+    slots_move(&reading.own, &head, LINK_PRESET);
+    if (head.value[LINK_PRESET] == 0) head.value[LINK_PRESET] = reader->link_defaults.value[LINK_PRESET];
+    reading.own.value[LINK_PRESET] = head.value[LINK_PRESET];
+    reading.own.key[LINK_PRESET] = head.key[LINK_PRESET];
+    head.value[LINK_KIND] = 0;
+    (void)slots_apply(reader, &link_table, &head, parts, &reading.draft);
+    preset_fill_link(link, reading.draft.preset);
+    enum qn_protocol preset_protocol = link->protocol;
     (void)slots_apply(reader, &link_table, &reader->link_defaults, parts, &reading.draft);
     uint64_t wrong = slots_apply(reader, &link_table, &reading.own, ~0u, &reading.draft);
     if (has_kind) {
@@ -203,7 +323,12 @@ static void link_read(struct reader *reader, const struct named *entry, struct q
     }
     if (has_kind && is_judged && wrong == 0) {
         if (link->kind == QN_LINK_ENTANGLEMENT) check_entanglement(&reading);
-        if (link->kind == QN_LINK_BB84) settle_bb84(&reading);
+        if (link->kind == QN_LINK_BB84) {
+            settle_bb84(&reading);
+            if (reading.draft.preset != PRESET_NONE) preset_reach_ends(&reading);
+            settle_protocol(&reading, preset_protocol);
+            check_protocol(&reading);
+        }
     }
     if (reading.own.value[LINK_CLASSICAL_DELAY] == 0 && reader->link_defaults.value[LINK_CLASSICAL_DELAY] == 0)
         link->classical_delay_ns = (uint64_t)(link->length_km / link->light_speed_km_s * 1e9 + 0.5);

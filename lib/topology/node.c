@@ -62,6 +62,13 @@ static void note_privates(struct reader *reader, const struct named *entry, cons
     }
 }
 
+static void note_origin(struct reader *reader, const struct named *entry, const struct slots *own) {
+    uint64_t given = 0;
+    for (size_t i = 0; i < node_table.len; i++)
+        if (own->value[i] != 0 || reader->node_defaults.value[i] != 0) given |= UINT64_C(1) << i;
+    reader->origins[entry->index].given = given;
+}
+
 /* Returns false if the node has errors that would mislead those who judge its links. */
 static bool node_read(struct reader *reader, const struct named *entry, struct qn_topo_node *ret_node) {
     struct owner owner = owner_of("node", entry->name);
@@ -80,10 +87,11 @@ static bool node_read(struct reader *reader, const struct named *entry, struct q
     has_role = has_role && wrong == 0;
 
     unsigned parts = role_parts(draft.node.role) | own_parts(&own);
-    if (parts & NODE_SOURCE) parts |= NODE_MEAN;
+    if (parts & NODE_SOURCE) parts |= NODE_MEAN | NODE_HERALD;
     profile_fill(&draft.node, draft.profile, parts);
     (void)slots_apply(reader, &node_table, &reader->node_defaults, parts, &draft);
     wrong |= slots_apply(reader, &node_table, &own, ~0u, &draft);
+    note_origin(reader, entry, &own);
     if (has_role && wrong == 0) {
         profile_settle(&draft.node);
         slots_drop_idle(reader, &node_table, &own, node_parts(&draft.node), owner.s, &draft);
@@ -102,8 +110,11 @@ int nodes_read(struct reader *reader) {
     const struct section *section = &reader->nodes;
     topology->nodes = calloc(section->len + 1, sizeof(*topology->nodes));
     reader->is_broken = calloc(section->len + 1, sizeof(*reader->is_broken));
+    reader->origins = calloc(section->len + 1, sizeof(*reader->origins));
     reader->privates = calloc(section->len * 4 + 1, sizeof(*reader->privates));
-    if (topology->nodes == NULL || reader->is_broken == NULL || reader->privates == NULL) return -QN_ENOMEM;
+    if (topology->nodes == NULL || reader->is_broken == NULL || reader->privates == NULL ||
+        reader->origins == NULL)
+        return -QN_ENOMEM;
     topology->n_nodes = section->len;
     if (section->len == 0 && reader->root_slots.key[ROOT_NODES] != 0 && reader->diags->errors == 0)
         diag_error(reader->diags, place_of(reader, reader->root_slots.key[ROOT_NODES]),

@@ -100,7 +100,11 @@ unsigned node_parts(const struct qn_topo_node *node) {
     unsigned parts = 0;
     if (node->memories > 0) parts |= NODE_MEMORY;
     if (node->detector_efficiency > 0) parts |= NODE_DETECTOR;
-    if (node->clock_hz > 0) parts |= node->source == QN_SOURCE_SINGLE_PHOTON ? NODE_SOURCE : NODE_SOURCE | NODE_MEAN;
+    if (node->clock_hz > 0) {
+        parts |= NODE_SOURCE;
+        if (node->source != QN_SOURCE_SINGLE_PHOTON) parts |= NODE_MEAN;
+        if (node->source == QN_SOURCE_HERALDED) parts |= NODE_HERALD;
+    }
     return parts;
 }
 
@@ -122,14 +126,16 @@ void profile_fill(struct qn_topo_node *node, enum profile profile, unsigned part
         node->detector_efficiency = hardware->detector_efficiency;
         node->dark_rate_hz = hardware->dark_rate_hz;
         node->gate_window_s = hardware->gate_window_s;
+        node->pixels = 1;
     }
     if (parts & NODE_SOURCE) {
         node->source = QN_SOURCE_WEAK_COHERENT;
         node->clock_hz = 100e6;
+        node->herald_efficiency = 0.5;
     }
 }
 
 void profile_settle(struct qn_topo_node *node) {
     if (node_parts(node) & NODE_MEAN && node->mean_photons == 0)
-        node->mean_photons = node->source == QN_SOURCE_PAIRS ? 0.05 : 0.1;
+        node->mean_photons = node->source == QN_SOURCE_WEAK_COHERENT ? 0.1 : 0.05;
 }

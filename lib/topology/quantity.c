@@ -23,6 +23,7 @@ static const struct dimension dimensions[] = {
     [QN_DIM_LOSS_DB_KM] = {{{"dB/km", 0}, {NULL, 0}}, true},
     [QN_DIM_SPEED_KM_S] = {{{"km/s", 0}, {NULL, 0}}, true},
     [QN_DIM_FRACTION] = {{{"", 0}, {"%", -2}, {NULL, 0}}, false},
+    [QN_DIM_ANGLE_RAD] = {{{"rad", 0}, {"mrad", -3}, {"urad", -6}, {NULL, 0}}, true},
 };
 
 const struct dimension *dimension_of(enum qn_dimension dimension) { return &dimensions[dimension]; }
@@ -46,6 +47,7 @@ static const char *const whys[][QUANTITY_UNKNOWN_UNIT + 1] = {
     [QN_DIM_LOSS_DB_KM] = WHYS("a loss in dB/km, such as 0.2dB/km"),
     [QN_DIM_SPEED_KM_S] = WHYS("a speed in km/s, such as 200000km/s"),
     [QN_DIM_FRACTION] = WHYS("a fraction from 0 to 1, such as 0.01 or 1%"),
+    [QN_DIM_ANGLE_RAD] = WHYS("an angle in rad, mrad or urad, such as 10urad"),
 };
 
 const char *quantity_why(enum quantity_fault fault, enum qn_dimension dimension) { return whys[dimension][fault]; }

@@ -116,12 +116,41 @@ static bool scalar_apply(struct reader *reader, const struct field *field, uint3
         if (!number_read(reader->diags, at, field, text, target)) return false;
         if (field->also != 0) memcpy((char *)draft + field->also, target, sizeof(double));
         return true;
+    case FIELD_LIST:
     case FIELD_NODE: /* Read by link.c, when the nodes are known. */
     case FIELD_ENDS:
     case FIELD_SECTION:
         break;
     }
     return true;
+}
+
+/* A list of scalars, or one, which is a list of one. */
+static bool list_apply(struct reader *reader, const struct field *field, uint32_t value, void *draft) {
+    const struct tree_value *values = reader->tree.values, *v = &values[value];
+    struct qn_topo_list list = {0};
+    if (v->kind == TREE_BAD) return false;
+    if (v->kind == TREE_MAPPING || is_nothing(reader, value) || (v->kind == TREE_SEQUENCE && v->n_children == 0)) {
+        diag_error(reader->diags, v->at, "%s is %s; valid: a list, %s: [value, value]", field->key,
+                   v->kind == TREE_MAPPING ? "a mapping" : "empty", field->key);
+        return false;
+    }
+    bool is_right = true;
+    uint32_t item = v->kind == TREE_SEQUENCE ? v->first : value;
+    for (; item != 0; item = v->kind == TREE_SEQUENCE ? values[item].next : 0) {
+        if (values[item].kind == TREE_SCALAR) {
+            if (!list_item_read(reader->diags, values[item].at, field, tree_text(&reader->tree, item), &list))
+                is_right = false;
+        } else {
+            if (values[item].kind != TREE_BAD)
+                diag_error(reader->diags, values[item].at, "a value of %s is a collection; valid: a number",
+                           field->key);
+            is_right = false;
+        }
+        if (list.n == QN_TOPO_LIST_MAX && !is_right) break;
+    }
+    if (is_right) memcpy((char *)draft + field->offset, &list, sizeof(list));
+    return is_right;
 }
 
 static bool is_scalar(struct reader *reader, const struct field *field, uint32_t value) {
@@ -140,6 +169,10 @@ uint64_t slots_apply(struct reader *reader, const struct table *table, const str
         const struct field *field = &table->fields[i];
         if (slots->value[i] == 0 || field->type == FIELD_SECTION || field->type == FIELD_ENDS) continue;
         if (field->part != 0 && !(field->part & parts)) continue;
+        if (field->type == FIELD_LIST) {
+            if (!list_apply(reader, field, slots->value[i], draft)) wrong |= UINT64_C(1) << i;
+            continue;
+        }
         if (!is_scalar(reader, field, slots->value[i]) || !scalar_apply(reader, field, slots->value[i], draft))
             wrong |= UINT64_C(1) << i;
     }
@@ -180,6 +213,12 @@ static void field_clear(const struct field *field, void *draft) {
         break;
     case FIELD_TIME_NS:
         memset(target, 0, sizeof(uint64_t));
+        break;
+    case FIELD_COUNT:
+        memset(target, 0, sizeof(uint32_t));
+        break;
+    case FIELD_LIST:
+        memset(target, 0, sizeof(struct qn_topo_list));
         break;
     default:
         break;

@@ -8,7 +8,10 @@ const char *const role_words[] = {"source", "repeater", "detector", "memory", NU
 const char *const profile_words[] = {"ideal", "nv", "trapped-ion", "atomic-ensemble", "photonic", NULL};
 const char *const kind_words[] = {"entanglement", "bb84", "classical", NULL};
 const char *const model_words[] = {"ideal", "double-click", "single-click", NULL};
-const char *const source_words[] = {"single-photon", "weak-coherent", "pairs", NULL};
+const char *const source_words[] = {"single-photon", "weak-coherent", "pairs", "heralded", NULL};
+const char *const preset_words[] = {"none", "gys", "lim2014", "rusca2018", "yuan2018", "li2023", "boaron2018", NULL};
+const char *const protocol_words[] = {"plain", "one-decoy", "two-decoy", NULL};
+const char *const dead_scope_words[] = {"pixel", "receiver", NULL};
 const char *const bsm_words[] = {"deterministic", "linear-optics", NULL};
 
 #define TIME_MAX_S 1e9
@@ -17,6 +20,7 @@ const char *const bsm_words[] = {"deterministic", "linear-optics", NULL};
 #define ROOT(member) .offset = offsetof(struct root_draft, member)
 #define NODE(member) .offset = offsetof(struct node_draft, member)
 #define LINK(member) .offset = offsetof(struct link_draft, link.member)
+#define LINK_OF(member) .offset = offsetof(struct link_draft, member)
 #define NUMBER(dim, low, high) .type = FIELD_QUANTITY, .dimension = QN_DIM_##dim, .min = (low), .max = (high)
 #define WORD(list) .type = FIELD_WORD, .words = (list)
 #define TIME_NS .type = FIELD_TIME_NS, .dimension = QN_DIM_TIME_S, .min = 0, .max = TIME_MAX_NS
@@ -90,6 +94,18 @@ static const struct field node_fields[] = {
     [NODE_GATE_WINDOW] = {"gate_window", NUMBER(TIME_S, 0, 1), NODE(node.gate_window_s), .part = NODE_DETECTOR,
                           .fallback = "profile",
                           .help = "Time for which a detector is open around an expected photon."},
+    [NODE_MISMATCH] = {"mismatch", NUMBER(FRACTION, 0, 1), NODE(node.mismatch), .part = NODE_DETECTOR, .fallback = "0",
+                       .help = "BB84: by which share detector 1 is less efficient than detector 0."},
+    [NODE_DEAD_TIME] = {"dead_time", NUMBER(TIME_S, 0, 1), NODE(node.dead_s), .part = NODE_DETECTOR, .fallback = "0",
+                        .help = "BB84: time for which a count blinds a detector."},
+    [NODE_DEAD_TIME_SCOPE] = {"dead_time_scope", WORD(dead_scope_words), NODE(node.dead_scope), .part = NODE_DETECTOR,
+                              .fallback = "pixel", .help = "BB84: whom a count blinds, its pixel or the receiver."},
+    [NODE_AFTERPULSE] = {"afterpulse", NUMBER(FRACTION, 0, 0.5), NODE(node.afterpulse), .part = NODE_DETECTOR,
+                         .fallback = "0", .help = "BB84: chance that a count brings another, after the dead time."},
+    [NODE_JITTER] = {"jitter", NUMBER(TIME_S, 0, 1), NODE(node.jitter_s), .part = NODE_DETECTOR, .fallback = "0",
+                     .help = "BB84: standard deviation of the time of a count; what falls outside the gate is lost."},
+    [NODE_PIXELS] = {"pixels", FIELD_COUNT, NODE(node.pixels), .part = NODE_DETECTOR, .min = 1, .max = 64,
+                     .fallback = "1", .help = "BB84: pixels of a detector, which share its light evenly."},
     [NODE_SOURCE_KIND] = {"source", WORD(source_words), NODE(node.source), .part = NODE_SOURCE,
                           .fallback = "weak-coherent (source); none", .help = "Kind of photon source."},
     [NODE_CLOCK] = {"clock", NUMBER(FREQUENCY_HZ, 1e-3, 1e12), NODE(node.clock_hz), .part = NODE_SOURCE,
@@ -97,6 +113,9 @@ static const struct field node_fields[] = {
     [NODE_MEAN_PHOTONS] = {"mean_photons", NUMBER(NONE, 1e-9, 100), NODE(node.mean_photons), .part = NODE_MEAN,
                            .fallback = "0.1 (weak-coherent), 0.05 (pairs)",
                            .help = "Mean number of photons, or of pairs, in a pulse."},
+    [NODE_HERALD_EFFICIENCY] = {"herald_efficiency", NUMBER(FRACTION, 1e-6, 1), NODE(node.herald_efficiency),
+                                .part = NODE_HERALD, .fallback = "0.5",
+                                .help = "Heralded source: efficiency of its own detector."},
     [NODE_X] = {"x", NUMBER(NONE, -1e6, 1e6), NODE(node.x), .flags = FIELD_ENTRY_ONLY, .help = "Place on a drawing."},
     [NODE_Y] = {"y", NUMBER(NONE, -1e6, 1e6), NODE(node.y), .flags = FIELD_ENTRY_ONLY, .help = "Place on a drawing."},
 };
@@ -112,6 +131,9 @@ static const struct field link_fields[] = {
     [LINK_VIA] = {"via", FIELD_NODE, LINK(via), .flags = FIELD_ENTRY_ONLY, .part = PAIRS,
                   .help = "Station in the middle: a detector (photons meet there) or a source of pairs. "
                           "Without one the photon goes from the first end to the second."},
+    [LINK_PRESET] = {"preset", WORD(preset_words), LINK_OF(preset), .flags = FIELD_INPUT_ONLY, .part = PULSES,
+                     .fallback = "none",
+                     .help = "BB84: a published link, whose numbers stand where the link and its ends give none."},
     [LINK_MODEL] =
         {"model", WORD(model_words), LINK(model), .part = PAIRS, .fallback = "ideal",
          .help = "How pairs are heralded: ideal (fidelity and probability as given), double-click, single-click."},
@@ -142,6 +164,31 @@ static const struct field link_fields[] = {
                                       "Chance that a memory's photon gets into the fibre: collection x conversion."},
     [LINK_MISALIGNMENT] = {"misalignment", NUMBER(FRACTION, 0, 1), LINK(misalignment), .part = PULSES, .fallback = "0",
                            .help = "BB84: probability that a photon reaches the wrong detector."},
+    [LINK_APERTURE] = {"aperture", NUMBER(LENGTH_KM, 0, 0.1), LINK(aperture_km), .part = PULSES, .fallback = "0",
+                       .help = "BB84 in free space: diameter of the receiver's telescope; 0 for fibre."},
+    [LINK_BEAM_WAIST] = {"beam_waist", NUMBER(LENGTH_KM, 0, 0.1), LINK(beam_waist_km), .part = PULSES, .fallback = "0",
+                         .help = "BB84 in free space: radius of the beam at the sender."},
+    [LINK_DIVERGENCE] = {"divergence", NUMBER(ANGLE_RAD, 0, 1), LINK(divergence_rad), .part = PULSES, .fallback = "0",
+                         .help = "BB84 in free space: half angle at which the beam widens."},
+    [LINK_PROTOCOL] = {"protocol", WORD(protocol_words), LINK(protocol), .part = PULSES,
+                       .fallback = "follows from the number of intensities",
+                       .help = "BB84: what bounds the photons Eve may have split off."},
+    [LINK_INTENSITIES] = {"intensities", FIELD_LIST, LINK(intensities), .part = PULSES, .dimension = QN_DIM_NONE,
+                          .min = 0, .max = 100, .fallback = "chosen for the link, or mean_photons (plain)",
+                          .help = "BB84: mean photon numbers of signal and decoys, strongest first."},
+    [LINK_PROBABILITIES] = {"probabilities", FIELD_LIST, LINK(probabilities), .part = PULSES,
+                            .dimension = QN_DIM_FRACTION, .min = 1e-4, .max = 1, .fallback = "chosen for the link",
+                            .help = "BB84: how often each intensity is sent."},
+    [LINK_KEY_BASIS] = {"key_basis", NUMBER(FRACTION, 0, 0.9999), LINK(key_basis), .part = PULSES,
+                        .fallback = "0 (chosen for the link; 0.5 if plain)",
+                        .help = "BB84: chance of the key basis at each end."},
+    [LINK_BLOCK_SIZE] = {"block_size", NUMBER(NONE, 0, 1e10), LINK(block_size), .part = PULSES,
+                         .fallback = "0 (chosen for the link)",
+                         .help = "BB84: sifted bits of the key basis in a block."},
+    [LINK_EPS_SEC] = {"eps_sec", NUMBER(NONE, 1e-30, 0.1), LINK(eps_sec), .part = PULSES, .fallback = "1e-9",
+                      .help = "BB84: chance that a block's key is not secret."},
+    [LINK_EPS_COR] = {"eps_cor", NUMBER(NONE, 1e-30, 0.1), LINK(eps_cor), .part = PULSES, .fallback = "1e-15",
+                      .help = "BB84: chance that the two ends' keys differ."},
 };
 
 #define TABLE(name, list)                                                                                              \

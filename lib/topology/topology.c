@@ -78,6 +78,7 @@ static void reader_release(struct reader *reader) {
     section_release(&reader->nodes);
     section_release(&reader->links);
     free(reader->is_broken);
+    free(reader->origins);
     free(reader->privates);
     qn_topology_release(&reader->root.topology);
 }

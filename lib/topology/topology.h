@@ -28,7 +28,18 @@ enum qn_placement {
     QN_PLACE_MIDPOINT,        /* Analyser at `via`, a detector. */
     QN_PLACE_SOURCE,          /* Pair source at `via`. */
 };
-enum qn_source_kind { QN_SOURCE_SINGLE_PHOTON, QN_SOURCE_WEAK_COHERENT, QN_SOURCE_PAIRS };
+enum qn_source_kind {
+    QN_SOURCE_SINGLE_PHOTON,
+    QN_SOURCE_WEAK_COHERENT,
+    QN_SOURCE_PAIRS,
+    QN_SOURCE_HERALDED, /* Single photons out of pairs, of which the source detects the other half. */
+};
+enum qn_dead_time_scope { QN_DEAD_TIME_PIXEL, QN_DEAD_TIME_RECEIVER }; /* Whom a click blinds. */
+enum qn_protocol {
+    QN_PROTOCOL_PLAIN, /* No decoys: single photons, or weak pulses with the bound of GLLP. */
+    QN_PROTOCOL_ONE_DECOY,
+    QN_PROTOCOL_TWO_DECOY,
+};
 enum qn_bsm { QN_BSM_DETERMINISTIC, QN_BSM_LINEAR_OPTICS };
 
 struct qn_address {
@@ -52,11 +63,24 @@ struct qn_topo_node {
     double bsm_efficiency; /* Linear optics only: detector efficiency. */
     /* Detectors. */
     double detector_efficiency, dark_rate_hz, gate_window_s;
+    double mismatch; /* By which share detector 1 is less efficient than detector 0. */
+    double dead_s;   /* Blind for so long after a count. */
+    enum qn_dead_time_scope dead_scope;
+    double afterpulse; /* Chance that a count brings another. */
+    double jitter_s;   /* Standard deviation of the time of a count. */
+    uint32_t pixels;   /* Of each detector. */
     /* Source. */
     enum qn_source_kind source;
-    double clock_hz, mean_photons; /* Weak coherent: mean number a pulse. */
+    double clock_hz, mean_photons; /* Weak coherent: mean number a pulse. Links may have intensities of their own. */
+    double herald_efficiency;      /* Heralded: of the source's own detector. */
     uint64_t cutoff_ns;            /* Repeaters discard older pairs; 0: never. */
     double x, y;                   /* Place on a drawing; NaN if not given. */
+};
+
+#define QN_TOPO_LIST_MAX 8
+struct qn_topo_list {
+    uint32_t n; /* 0: none given. */
+    double value[QN_TOPO_LIST_MAX];
 };
 
 struct qn_topo_link {
@@ -76,6 +100,16 @@ struct qn_topo_link {
     double alpha;                /* Single click: bright-state population. */
     double emission_efficiency;  /* Collection x conversion of the memories' photons. */
     double misalignment;         /* BB84: probability that a photon reaches the wrong detector. */
+    /* BB84, free space: diameter of the receiver's telescope (0: fibre), radius of the beam at the sender, half angle.
+     */
+    double aperture_km, beam_waist_km, divergence_rad;
+    /* BB84, protocol. */
+    enum qn_protocol protocol;
+    struct qn_topo_list intensities;   /* Strongest first: 2 with one decoy, 3 with two; none: to be chosen. */
+    struct qn_topo_list probabilities; /* As many. */
+    double key_basis;                  /* Chance of the key basis (Z) at each end; 0: to be chosen. */
+    double block_size;                 /* Sifted bits of the key basis in a block; 0: to be chosen. */
+    double eps_sec, eps_cor;           /* Secrecy and correctness of a block's key. */
 };
 
 struct qn_topology {
@@ -126,7 +160,8 @@ enum qn_dimension {
     QN_DIM_LOSS_DB,
     QN_DIM_LOSS_DB_KM,
     QN_DIM_SPEED_KM_S,
-    QN_DIM_FRACTION
+    QN_DIM_FRACTION,
+    QN_DIM_ANGLE_RAD
 };
 int qn_quantity_parse(const char *text, enum qn_dimension dimension, double *ret_value, const char **ret_why);
 

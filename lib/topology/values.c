@@ -96,6 +96,15 @@ bool number_read(struct diags *diags, struct place at, const struct field *field
     return true;
 }
 
+bool list_item_read(struct diags *diags, struct place at, const struct field *field, const char *text,
+                    struct qn_topo_list *list) {
+    if (list->n == QN_TOPO_LIST_MAX) {
+        diag_error(diags, at, "%s has more than %d values", field->key, QN_TOPO_LIST_MAX);
+        return false;
+    }
+    return quantity_in_range(diags, at, field, text, 0, &list->value[list->n]) && (list->n++, true);
+}
+
 bool time_ns_read(struct diags *diags, struct place at, const struct field *field, const char *text, void *ret_u64) {
     double value = 0;
     if (!quantity_in_range(diags, at, field, text, 9, &value)) return false;

@@ -9,6 +9,8 @@ bool word_read(struct diags *diags, struct place at, const struct field *field, 
 bool count_read(struct diags *diags, struct place at, const struct field *field, const char *text, void *ret_u32);
 bool seed_read(struct diags *diags, struct place at, const struct field *field, const char *text, void *ret_u64);
 bool number_read(struct diags *diags, struct place at, const struct field *field, const char *text, void *ret_double);
+bool list_item_read(struct diags *diags, struct place at, const struct field *field, const char *text,
+                    struct qn_topo_list *list); /* Appends. */
 bool time_ns_read(struct diags *diags, struct place at, const struct field *field, const char *text, void *ret_u64);
 bool name_read(struct diags *diags, struct place at, const char *what, const char *text,
                char ret_name[QN_NAME_MAX + 1]);

@@ -62,7 +62,13 @@ static bool same_node(const struct qn_topo_node *a, const struct qn_topo_node *b
            SAME_NUMBER(gate1_error) && SAME_NUMBER(gate2_error) && SAME_NUMBER(readout_error) && SAME_NUMBER(gate_s) &&
            SAME_NUMBER(readout_s) && SAME(bsm) && SAME_NUMBER(bsm_efficiency) && SAME_NUMBER(detector_efficiency) &&
            SAME_NUMBER(dark_rate_hz) && SAME_NUMBER(gate_window_s) && SAME(source) && SAME_NUMBER(clock_hz) &&
-           SAME_NUMBER(mean_photons) && SAME(cutoff_ns) && SAME_NUMBER(x) && SAME_NUMBER(y);
+           SAME_NUMBER(mismatch) && SAME_NUMBER(dead_s) && SAME(dead_scope) && SAME_NUMBER(afterpulse) &&
+           SAME_NUMBER(jitter_s) && SAME(pixels) && SAME_NUMBER(herald_efficiency) && SAME_NUMBER(mean_photons) &&
+           SAME(cutoff_ns) && SAME_NUMBER(x) && SAME_NUMBER(y);
+}
+
+static bool same_list(const struct qn_topo_list *a, const struct qn_topo_list *b) {
+    return SAME(n) && memcmp(a->value, b->value, a->n * sizeof *a->value) == 0;
 }
 
 static bool same_link(const struct qn_topo_link *a, const struct qn_topo_link *b) {
@@ -70,7 +76,10 @@ static bool same_link(const struct qn_topo_link *a, const struct qn_topo_link *b
            SAME(placement) && SAME_NUMBER(length_km) && SAME_NUMBER(loss_db_km) && SAME_NUMBER(insertion_loss_db) &&
            SAME_NUMBER(light_speed_km_s) && SAME(classical_delay_ns) && SAME_NUMBER(fidelity) &&
            SAME_NUMBER(probability) && SAME_NUMBER(attempt_s) && SAME_NUMBER(visibility) && SAME_NUMBER(alpha) &&
-           SAME_NUMBER(emission_efficiency) && SAME_NUMBER(misalignment);
+           SAME_NUMBER(emission_efficiency) && SAME_NUMBER(misalignment) && SAME_NUMBER(aperture_km) &&
+           SAME_NUMBER(beam_waist_km) && SAME_NUMBER(divergence_rad) && SAME(protocol) &&
+           same_list(&a->intensities, &b->intensities) && same_list(&a->probabilities, &b->probabilities) &&
+           SAME_NUMBER(key_basis) && SAME_NUMBER(block_size) && SAME_NUMBER(eps_sec) && SAME_NUMBER(eps_cor);
 }
 
 static bool same_topology(const struct qn_topology *a, const struct qn_topology *b) {
@@ -173,6 +182,7 @@ Test(topology, takes_everything_from_the_file) {
                                        .detector_efficiency = 0.7,
                                        .dark_rate_hz = 1000,
                                        .gate_window_s = 2e-9,
+                                       .pixels = 1,
                                        .source = QN_SOURCE_SINGLE_PHOTON,
                                        .clock_hz = 1e9,
                                        .cutoff_ns = 20000000,
@@ -725,10 +735,12 @@ Test(emit, writes_the_canonical_form) {
         "version: 1\nnetwork: t\nseed: 1\ntime_scale: 1\nnode_dead_after: 30s\nkey_ttl: 0s\nnodes:\n"
         "  \"on\": {role: source, classical: \"[::1]:80\", key: \"ABEiM0RVZneImaq7zN3u/wARIjNEVWZ3iJmqu8zd7v8=\", "
         "memories: 0, source: weak-coherent, clock: 100MHz, mean_photons: 0.1}\n"
-        "  \"2nd\": {role: detector, memories: 0, efficiency: 0.07, dark_rate: 0Hz, gate_window: 1ns, x: 1, y: -2.5}\n"
+        "  \"2nd\": {role: detector, memories: 0, efficiency: 0.07, dark_rate: 0Hz, gate_window: 1ns, "
+        "mismatch: 0, dead_time: 0s, dead_time_scope: pixel, afterpulse: 0, jitter: 0s, pixels: 1, x: 1, y: -2.5}\n"
         "links:\n"
         "  l: {between: [\"on\", \"2nd\"], kind: bb84, length: 1.5km, loss: 0.2dB/km, insertion_loss: 0dB, "
-        "light_speed: 200000km/s, classical_delay: 7.5us, misalignment: 0}\n");
+        "light_speed: 200000km/s, classical_delay: 7.5us, misalignment: 0, aperture: 0km, beam_waist: 0km, "
+        "divergence: 0rad, protocol: plain, key_basis: 0, block_size: 0, eps_sec: 1e-9, eps_cor: 1e-15}\n");
     expect_round_trip(&t);
     qn_buf_release(&yaml);
     qn_topology_release(&t);
@@ -778,8 +790,8 @@ Test(emit, schema_is_json_and_names_every_key) {
     json_t *definitions = json_object_get(root, "definitions");
     json_t *node = json_object_get(json_object_get(definitions, "node"), "properties");
     json_t *link = json_object_get(json_object_get(definitions, "link"), "properties");
-    cr_assert_eq(json_object_size(node), 26u);
-    cr_assert_eq(json_object_size(link), 16u);
+    cr_assert_eq(json_object_size(node), 33u);
+    cr_assert_eq(json_object_size(link), 27u);
     cr_assert_eq(json_array_size(json_object_get(json_object_get(node, "role"), "enum")), 4u);
     json_t *defaults = json_object_get(json_object_get(definitions, "node-defaults"), "properties");
     cr_assert_not_null(json_object_get(defaults, "t1"));
