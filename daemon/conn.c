@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 
@@ -342,7 +343,7 @@ uint64_t conn_origin(const struct sockaddr *address) {
     return origin;
 }
 
-static void write_address(const struct sockaddr *address, char *text, size_t size) {
+void conn_address(const struct sockaddr *address, char *text, size_t size) {
     if (uv_ip_name(address, text, size) < 0) snprintf(text, size, "?");
 }
 
@@ -352,24 +353,23 @@ int conn_dial(struct turn *turn, const struct sockaddr *address, const struct qn
     int rc = create(turn, config, ops, owner, &conn);
     if (rc < 0) return rc;
     conn->connect.data = conn;
-    write_address(address, conn->address, sizeof conn->address);
+    conn_address(address, conn->address, sizeof conn->address);
     if (uv_tcp_connect(&conn->connect, &conn->tcp, address, on_connect) < 0) return abandon(conn, -QN_ESYSTEM);
     arm(conn, CONN_HANDSHAKE_MS);
     *ret_conn = conn;
     return 0;
 }
 
-int conn_accept(struct turn *turn, uv_stream_t *listener, const struct qn_session_config *config,
+int conn_accept(struct turn *turn, int fd, const struct sockaddr *from, const struct qn_session_config *config,
                 const struct conn_ops *ops, void *owner, struct conn **ret_conn) {
     struct conn *conn;
     int rc = create(turn, config, ops, owner, &conn);
-    if (rc < 0) return rc;
-    struct sockaddr_storage address = {0};
-    int len = sizeof address;
-    if (uv_accept(listener, (uv_stream_t *)&conn->tcp) < 0) return abandon(conn, -QN_ESYSTEM);
-    uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &len);
-    write_address((struct sockaddr *)&address, conn->address, sizeof conn->address);
-    conn->origin = conn_origin((struct sockaddr *)&address);
+    if (rc < 0 || uv_tcp_open(&conn->tcp, fd) < 0) {
+        close(fd);
+        return rc < 0 ? rc : abandon(conn, -QN_ESYSTEM);
+    }
+    conn_address(from, conn->address, sizeof conn->address);
+    conn->origin = conn_origin(from);
     arm(conn, CONN_HANDSHAKE_MS);
     *ret_conn = conn;
     begin_session(conn);

@@ -82,7 +82,8 @@ struct conn {
  * over and no callback runs: -QN_ENOMEM, -QN_ESYSTEM. */
 int conn_dial(struct turn *turn, const struct sockaddr *address, const struct qn_session_config *config,
               const struct conn_ops *ops, void *owner, struct conn **ret_conn);
-int conn_accept(struct turn *turn, uv_stream_t *listener, const struct qn_session_config *config,
+/* Takes `fd`, even on failure. */
+int conn_accept(struct turn *turn, int fd, const struct sockaddr *from, const struct qn_session_config *config,
                 const struct conn_ops *ops, void *owner, struct conn **ret_conn);
 
 /* Adds an envelope to what this turn writes. May call on_closed (when the queue has reached its hard limit). */
@@ -96,5 +97,6 @@ void conn_drop(struct conn *conn);
 
 /* IPv4 in the lower 32 bits under 0xffff; the upper 64 bits of IPv6, of which a host has all the lower ones. */
 uint64_t conn_origin(const struct sockaddr *address);
+void conn_address(const struct sockaddr *address, char *text, size_t size); /* Without the port; for people. */
 
 #endif

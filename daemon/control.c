@@ -379,8 +379,10 @@ static void on_written(struct outlet *outlet, int status) {
     }
 }
 
-static void take_connection(struct control *control) {
-    uv_loop_t *loop = control->pipe.loop;
+static void on_accept(struct acceptor *acceptor, int fd, const struct sockaddr *from) {
+    struct control *control = acceptor->owner;
+    uv_loop_t *loop = &control->daemon->loop;
+    (void)from;
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL) daemon_fatal(control->daemon, "out of memory");
     uv_pipe_init(loop, &client->pipe, 0);
@@ -397,7 +399,8 @@ static void take_connection(struct control *control) {
     if (client->next != NULL) client->next->previous = client;
     control->clients = client;
     control->n_clients++;
-    if (uv_accept((uv_stream_t *)&control->pipe, (uv_stream_t *)&client->pipe) < 0) {
+    if (uv_pipe_open(&client->pipe, fd) < 0) {
+        close(fd);
         client_close(client);
     } else if (control->n_clients > control->daemon->descriptors.control) {
         control->n_refused++;
@@ -405,16 +408,6 @@ static void take_connection(struct control *control) {
     } else {
         client_pump(client);
     }
-}
-
-static void on_connection(uv_stream_t *stream, int status) {
-    struct control *control = stream->data;
-    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
-    if (gate_is_open(&control->gate, &control->daemon->turn)) take_connection(control);
-}
-
-static void on_next_turn(struct backlog *backlog) {
-    take_connection((struct control *)((char *)backlog - offsetof(struct control, gate.backlog)));
 }
 
 /* Makes way for our socket: removes one nobody listens on. */
@@ -441,7 +434,8 @@ int control_init(struct daemon *daemon) {
     struct control *control = &daemon->control;
     const char *path = daemon->config->control_path;
     control->daemon = daemon;
-    control->gate.backlog.resume = on_next_turn;
+    control->acceptor.on_accept = on_accept;
+    control->acceptor.owner = control;
     int rc = qn_arena_init(&control->arena, QN_ARENA_SIZE);
     if (rc < 0) return rc;
     if (*path == '\0') {
@@ -451,13 +445,12 @@ int control_init(struct daemon *daemon) {
     }
     rc = clear_path(daemon, path);
     if (rc < 0) return rc;
-    uv_pipe_init(&daemon->loop, &control->pipe, 0);
-    control->pipe.data = control;
-    control->open = true;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, path, strlen(path));
     mode_t mask = umask(0177); /* Never, not even for a moment, open to others. */
-    int status = uv_pipe_bind(&control->pipe, path);
+    int status = acceptor_open(&control->acceptor, &daemon->loop, (struct sockaddr *)&address, sizeof address,
+                               CONTROL_CLIENTS_MAX);
     umask(mask);
-    if (status == 0) status = uv_listen((uv_stream_t *)&control->pipe, CONTROL_CLIENTS_MAX, on_connection);
     if (status == 0) return 0;
     log_write(&daemon->log, LOG_ERROR, "control_failed", path, "cannot open the control socket: %s",
               uv_strerror(status));
@@ -466,9 +459,8 @@ int control_init(struct daemon *daemon) {
 
 void control_close(struct daemon *daemon) {
     struct control *control = &daemon->control;
-    backlog_remove(&daemon->turn, &control->gate.backlog);
-    if (control->open) uv_close((uv_handle_t *)&control->pipe, NULL); /* Removes the file, too. */
-    control->open = false;
+    if (control->acceptor.open) unlink(daemon->config->control_path);
+    acceptor_close(&control->acceptor);
     while (control->clients != NULL) {
         struct client *client = control->clients;
         outlet_flush(&client->outlet);

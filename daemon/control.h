@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "acceptor.h"
 #include "base/map.h"
 #include "events.h"
-#include "turn.h"
 #include "wire/arena.h"
 
 /* The control API: a Unix socket only its owner can open (mode 0600). A message is its length (u32, big endian) and a
@@ -26,12 +26,10 @@ struct client;
 
 struct control {
     struct daemon *daemon;
-    uv_pipe_t pipe;
-    bool open;
+    struct acceptor acceptor;
     bool held;              /* A peer's queue is long: no new requests until it is shorter. */
     struct client *clients; /* Newest first. */
     struct qn_map by_id;
-    struct gate gate;
     uint64_t next_id;
     size_t n_clients, n_subscribers;
     struct events events;

@@ -4,9 +4,8 @@
  *
  * Failure modes: a hard limit below that. Then connections of strangers, clients and probes are bounded to shares of
  * what is left after files and sessions with neighbours, and the log says so. Should all descriptors be taken
- * nonetheless (the limit was lowered while running, the whole machine has none left), libuv gives up one it holds in
- * reserve to accept and drop whoever waits, so no loop spins; sessions go on as they are; dialling fails and is tried
- * again. A look every LOOK_MS tells the log, as libuv does not tell us. */
+ * nonetheless (the limit was lowered while running, the whole machine has none left), the ports rest (acceptor.h) and
+ * dialling is tried again; sessions go on as they are. A look every LOOK_MS tells the log. */
 #include "descriptors.h"
 
 #include <errno.h>

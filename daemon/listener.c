@@ -7,8 +7,8 @@
  * for those we want. The others get a place among LISTENER_PENDING_MAX for CONN_HANDSHAKE_MS at most, one address no
  * more than LISTENER_PENDING_ADDRESS_MAX of them. When all are taken, the oldest that has not even shown a preface
  * gives way: a neighbour shows its own with the first bytes, so who merely holds places cannot keep it out. A flood
- * gets TURN_ACCEPTS connections a turn; in between, sessions go on. Strangers learn nothing: reasons are counted and
- * logged (all of them under one subject, so that many addresses make no more lines than one), not told. A neighbour
+ * gets ACCEPTOR_TURN_MAX connections a turn; in between, sessions go on. Strangers learn nothing: reasons are counted
+ * and logged (all of them under one subject, so that many addresses make no more lines than one), not told. A neighbour
  * that has proved its key and is refused nonetheless is told why, and has log lines under its own name. */
 #include "listener.h"
 
@@ -112,56 +112,64 @@ static unsigned count_origin(const struct daemon *daemon, uint64_t origin) {
     return n;
 }
 
+static void count_refusal(struct listener *listener, enum refusal refusal, const char *address, const char *why) {
+    listener->n_refused[refusal]++;
+    log_write(&listener->daemon->log, LOG_WARNING, "connection_refused", NULL, "%s on the %s port: %s", address,
+              plane_names[listener->plane], why);
+}
+
 static void refuse(struct conn *conn, enum refusal refusal, const char *why) {
     struct listener *listener = conn->owner;
-    listener->n_refused[refusal]++;
-    log_write(&listener->daemon->log, LOG_WARNING, "connection_refused", NULL, "%s on the %s port: %s", conn->address,
-              plane_names[listener->plane], why);
+    count_refusal(listener, refusal, conn->address, why);
     unlink_pending(listener, conn);
     conn_drop(conn);
 }
 
 static void make_room(struct daemon *daemon, struct conn *newcomer) {
     unsigned n_pending = daemon->listeners[0].n_pending + daemon->listeners[1].n_pending;
-    if (!qn_rate_take(&daemon->arrivals, newcomer->origin, clock_monotonic_ns()))
-        refuse(newcomer, REFUSED_RATE, "this address connects too often");
-    else if (count_origin(daemon, newcomer->origin) > LISTENER_PENDING_ADDRESS_MAX)
+    if (count_origin(daemon, newcomer->origin) > LISTENER_PENDING_ADDRESS_MAX)
         refuse(find_victim(daemon, newcomer, true), REFUSED_FULL, "too many handshakes of this address");
     else if (n_pending > daemon->descriptors.handshakes)
         refuse(find_victim(daemon, newcomer, false), REFUSED_FULL, "too many handshakes under way");
 }
 
-static void take_connection(struct listener *listener) {
+/* Before anything is spent on it. */
+static void turn_away(struct listener *listener, int fd, const struct sockaddr *from) {
+    char address[64];
+    close(fd);
+    conn_address(from, address, sizeof address);
+    count_refusal(listener, REFUSED_RATE, address, "this address connects too often");
+}
+
+static void on_accept(struct acceptor *acceptor, int fd, const struct sockaddr *from) {
+    struct listener *listener = acceptor->owner;
     struct daemon *daemon = listener->daemon;
+    listener->n_accepted++;
+    if (!qn_rate_take(&daemon->arrivals, conn_origin(from), clock_monotonic_ns())) {
+        turn_away(listener, fd, from);
+        return;
+    }
     struct qn_session_config config;
     peers_session_config(daemon, &config);
     config.plane = listener->plane;
     config.find_peer = find_peer;
     config.context = daemon;
     struct conn *conn;
-    int rc = conn_accept(&daemon->turn, (uv_stream_t *)&listener->tcp, &config, &pending_ops, listener, &conn);
+    int rc = conn_accept(&daemon->turn, fd, from, &config, &pending_ops, listener, &conn);
     sodium_memzero(&config, sizeof config);
-    if (rc == -QN_ENOMEM) daemon_fatal(daemon, "out of memory"); /* Not accepted, it would block the queue for good. */
+    if (rc == -QN_ENOMEM) daemon_fatal(daemon, "out of memory");
     if (rc < 0) {
         log_write(&daemon->log, LOG_WARNING, "accept_failed", NULL, "%s", qn_err_what(rc));
         return;
     }
-    listener->n_accepted++;
     link_pending(listener, conn);
     make_room(daemon, conn);
 }
 
-static void on_connection(uv_stream_t *stream, int status) {
-    struct listener *listener = stream->data;
-    if (status < 0) {
-        log_write(&listener->daemon->log, LOG_WARNING, "accept_failed", NULL, "%s", uv_strerror(status));
-        return;
-    }
-    if (gate_is_open(&listener->gate, &listener->daemon->turn)) take_connection(listener);
-}
-
-static void on_next_turn(struct backlog *backlog) {
-    take_connection((struct listener *)((char *)backlog - offsetof(struct listener, gate.backlog)));
+static void on_shortage(struct acceptor *acceptor, int status) {
+    struct listener *listener = acceptor->owner;
+    log_write(&listener->daemon->log, LOG_ERROR, "accept_failed", NULL, "the %s port rests: %s",
+              plane_names[listener->plane], uv_strerror(status));
 }
 
 /* Containers often have no IPv6 at all. */
@@ -188,17 +196,20 @@ int listener_resolve(uv_loop_t *loop, const char *host, uint16_t port, struct so
     return 0;
 }
 
+socklen_t listener_address_len(const struct sockaddr_storage *address) {
+    return address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+}
+
 static int listen_on(struct listener *listener, const char *host, uint16_t port) {
     struct daemon *daemon = listener->daemon;
     struct sockaddr_storage address = {0};
     int rc = listener_resolve(&daemon->loop, host, port, &address);
-    if (rc == 0) {
-        uv_tcp_init(&daemon->loop, &listener->tcp);
-        listener->tcp.data = listener;
-        listener->open = true;
-        rc = uv_tcp_bind(&listener->tcp, (struct sockaddr *)&address, 0);
-    }
-    if (rc == 0) rc = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
+    listener->acceptor.on_accept = on_accept;
+    listener->acceptor.on_shortage = on_shortage;
+    listener->acceptor.owner = listener;
+    if (rc == 0)
+        rc = acceptor_open(&listener->acceptor, &daemon->loop, (struct sockaddr *)&address,
+                           listener_address_len(&address), BACKLOG);
     if (rc < 0)
         log_write(&daemon->log, LOG_ERROR, "listen_failed", NULL, "cannot listen on %s port %u for the %s plane: %s",
                   *host != '\0' ? host : "every address", port, plane_names[listener->plane], uv_strerror(rc));
@@ -225,7 +236,6 @@ int listeners_init(struct daemon *daemon) {
         struct listener *listener = &daemon->listeners[plane];
         listener->daemon = daemon;
         listener->plane = (enum qn_plane_id)plane;
-        listener->gate.backlog.resume = on_next_turn;
         if (daemon->peers.len == 0) continue; /* A node on its own. */
         if (listen_on(listener, bind_host != NULL ? bind_host : addresses[plane]->host, addresses[plane]->port) < 0)
             rc = -QN_ESYSTEM;
@@ -236,9 +246,7 @@ int listeners_init(struct daemon *daemon) {
 void listeners_close(struct daemon *daemon) {
     for (int plane = 0; plane < 2; plane++) {
         struct listener *listener = &daemon->listeners[plane];
-        backlog_remove(&daemon->turn, &listener->gate.backlog);
-        if (listener->open) uv_close((uv_handle_t *)&listener->tcp, NULL);
-        listener->open = false;
+        acceptor_close(&listener->acceptor);
         while (listener->pending != NULL) {
             struct conn *conn = listener->pending;
             unlink_pending(listener, conn);

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "acceptor.h"
 #include "conn.h"
 
 struct daemon;
@@ -24,11 +25,9 @@ extern const char *const refusal_names[REFUSED_N];
 struct listener {
     struct daemon *daemon;
     enum qn_plane_id plane;
-    uv_tcp_t tcp;
-    bool open;
+    struct acceptor acceptor;
     struct conn *pending; /* Accepted, handshake not finished. */
     unsigned n_pending;
-    struct gate gate;
     uint64_t n_accepted, n_refused[REFUSED_N];
     uint64_t n_failures[8]; /* Handshakes with strangers that failed; enum lane_failure. */
 };
@@ -39,5 +38,6 @@ void listeners_close(struct daemon *daemon); /* Accepts no more, and drops what 
 
 /* The first address a host and port resolve to, for binding; "" is every address. 0 or a libuv error. */
 int listener_resolve(uv_loop_t *loop, const char *host, uint16_t port, struct sockaddr_storage *ret_address);
+socklen_t listener_address_len(const struct sockaddr_storage *address);
 
 #endif

@@ -4,6 +4,7 @@
  *
  * Failure modes: a wrong option or configuration is status 2, with what is wrong and what is valid; what fails while
  * running is status 1; a second signal while stopping is 128 plus its number. */
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <sodium.h>
@@ -203,9 +204,18 @@ static void protect_process(void) {
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* A standard stream that was closed would be the first file or socket opened here, and what is written to it with it. */
+static void fill_standard_streams(void) {
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) close(fd);
+}
+
 int main(int argc, char **argv) {
     struct options options = {.log_level = LOG_INFO, .connection_rate = LISTENER_RATE};
     static struct config config; /* Holds the private key: on a page of its own, as far as it can be had. */
+    fill_standard_streams();
     if (sodium_init() < 0) {
         fputs("qnetd: no source of random numbers\n", stderr);
         return STATUS_RUNTIME;

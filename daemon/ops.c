@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "build.h"
@@ -141,13 +142,16 @@ static void close_oldest(struct ops *ops) {
     client_close(oldest);
 }
 
-static void take_connection(struct ops *ops) {
+static void on_accept(struct acceptor *acceptor, int fd, const struct sockaddr *from) {
+    struct ops *ops = acceptor->owner;
+    uv_loop_t *loop = &ops->daemon->loop;
+    (void)from;
     struct ops_client *client = calloc(1, sizeof *client);
     if (client == NULL) daemon_fatal(ops->daemon, "out of memory");
     client->ops = ops;
     client->n_open = 2;
-    uv_tcp_init(ops->tcp.loop, &client->tcp);
-    uv_timer_init(ops->tcp.loop, &client->timer);
+    uv_tcp_init(loop, &client->tcp);
+    uv_timer_init(loop, &client->timer);
     client->tcp.data = client->timer.data = client;
     outlet_init(&client->outlet, &ops->daemon->turn, (uv_stream_t *)&client->tcp, NULL);
     client->outlet.on_written = on_written;
@@ -155,7 +159,8 @@ static void take_connection(struct ops *ops) {
     if (client->next != NULL) client->next->previous = client;
     ops->clients = client;
     ops->n_clients++;
-    if (uv_accept((uv_stream_t *)&ops->tcp, (uv_stream_t *)&client->tcp) < 0) {
+    if (uv_tcp_open(&client->tcp, fd) < 0) {
+        close(fd);
         client_close(client);
         return;
     }
@@ -164,32 +169,19 @@ static void take_connection(struct ops *ops) {
     uv_read_start((uv_stream_t *)&client->tcp, on_alloc, on_read);
 }
 
-static void on_connection(uv_stream_t *stream, int status) {
-    struct ops *ops = stream->data;
-    if (status < 0) return; /* Out of descriptors: libuv tries again with the next connection. */
-    if (gate_is_open(&ops->gate, &ops->daemon->turn)) take_connection(ops);
-}
-
-static void on_next_turn(struct backlog *backlog) {
-    take_connection((struct ops *)((char *)backlog - offsetof(struct ops, gate.backlog)));
-}
-
 int ops_init(struct daemon *daemon) {
     struct ops *ops = &daemon->ops;
     const struct qn_address *at = &daemon->config->topology.nodes[daemon->config->self].operations;
     const char *host = daemon->config->options.bind_host != NULL ? daemon->config->options.bind_host : at->host;
     ops->daemon = daemon;
-    ops->gate.backlog.resume = on_next_turn;
+    ops->acceptor.on_accept = on_accept;
+    ops->acceptor.owner = ops;
     if (at->port == 0) return 0;
     struct sockaddr_storage address = {0};
     int rc = listener_resolve(&daemon->loop, host, at->port, &address);
-    if (rc == 0) {
-        uv_tcp_init(&daemon->loop, &ops->tcp);
-        ops->tcp.data = ops;
-        ops->open = true;
-        rc = uv_tcp_bind(&ops->tcp, (struct sockaddr *)&address, 0);
-    }
-    if (rc == 0) rc = uv_listen((uv_stream_t *)&ops->tcp, OPS_CLIENTS_MAX, on_connection);
+    if (rc == 0)
+        rc = acceptor_open(&ops->acceptor, &daemon->loop, (struct sockaddr *)&address, listener_address_len(&address),
+                           OPS_CLIENTS_MAX);
     if (rc == 0) return 0;
     log_write(&daemon->log, LOG_ERROR, "listen_failed", NULL, "cannot listen on %s port %u for operations: %s",
               *host != '\0' ? host : "every address", at->port, uv_strerror(rc));
@@ -198,8 +190,6 @@ int ops_init(struct daemon *daemon) {
 
 void ops_close(struct daemon *daemon) {
     struct ops *ops = &daemon->ops;
-    backlog_remove(&daemon->turn, &ops->gate.backlog);
-    if (ops->open) uv_close((uv_handle_t *)&ops->tcp, NULL);
-    ops->open = false;
+    acceptor_close(&ops->acceptor);
     while (ops->clients != NULL) client_close(ops->clients);
 }

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "acceptor.h"
 #include "base/buf.h"
-#include "turn.h"
 
 struct daemon;
 struct ops_client;
@@ -18,11 +18,9 @@ struct ops_client;
 /* The operations port, plain HTTP for probes and scrapers: /livez /readyz /healthz /metrics /version. Read only. */
 struct ops {
     struct daemon *daemon;
-    uv_tcp_t tcp;
-    bool open;
+    struct acceptor acceptor;
     struct ops_client *clients; /* Newest first. */
     unsigned n_clients;
-    struct gate gate;
     uint64_t n_requests, n_refused; /* n_refused: clients that made way for newer ones. */
 };
 

@@ -147,16 +147,6 @@ void backlog_remove(struct turn *turn, struct backlog *backlog) {
     update_idle(turn);
 }
 
-bool gate_is_open(struct gate *gate, struct turn *turn) {
-    if (gate->turn != turn->n) {
-        gate->turn = turn->n;
-        gate->n = 0;
-    }
-    if (++gate->n <= TURN_ACCEPTS) return true;
-    backlog_add(turn, &gate->backlog);
-    return false;
-}
-
 /* One backlog a turn, so that the others' sockets are looked at in between. */
 static void on_idle(uv_idle_t *idle) {
     struct turn *turn = idle->data;

@@ -43,13 +43,6 @@ struct slice {
     uint64_t used_ns, since_ns;
 };
 
-/* Of a listening socket: how many connections it may still accept in this turn. */
-struct gate {
-    uint64_t turn;
-    unsigned n;
-    struct backlog backlog; /* Set its `resume`: it accepts one connection. */
-};
-
 struct turn {
     uv_loop_t *loop;
     uint64_t n; /* Turns so far. */
@@ -82,8 +75,6 @@ bool slice_is_used_up(const struct slice *slice);                    /* goes on 
 void slice_end(struct slice *slice);                                 /* and ends. */
 
 void backlog_add(struct turn *turn, struct backlog *backlog);
-/* Call for each connection that waits. False if it has to wait until `resume`: libuv keeps it and accepts no other. */
-bool gate_is_open(struct gate *gate, struct turn *turn);
 void backlog_remove(struct turn *turn, struct backlog *backlog); /* No harm if it is not there. */
 
 #endif
