@@ -81,6 +81,9 @@ static int write_process(const struct daemon *daemon, struct qn_buf *out) {
         rc = single(out, "qnetd_descriptors_exhausted", "gauge", "1 while no file descriptor is left.",
                     daemon->descriptors.none_left);
     if (rc == 0)
+        rc = single(out, "qnetd_store_commits_total", "counter", "Transactions of the key store.",
+                    (double)daemon->store.commits);
+    if (rc == 0)
         rc = single(out, "qnetd_log_lost_total", "counter", "Log lines nobody read in time.", (double)daemon->log.lost);
     return rc;
 }

@@ -408,13 +408,6 @@ void store_submit(struct store *store, struct qn_store_op *op) {
     uv_mutex_unlock(&store->mutex);
 }
 
-uint64_t store_commits(struct store *store) {
-    uv_mutex_lock(&store->mutex);
-    uint64_t commits = store->commits;
-    uv_mutex_unlock(&store->mutex);
-    return commits;
-}
-
 void store_close(struct store *store) {
     if (store->runs) {
         uv_mutex_lock(&store->mutex);

@@ -29,10 +29,10 @@ struct store {
     uv_cond_t wake;
     struct store_change_list queued, done;
     bool stopping, runs;
-    char fault[160]; /* Why nothing can be written; "": it can. */
-    uint64_t commits;
-    uv_async_t async; /* The writer has something to say. */
-    bool was_fault;   /* What the node has been told. */
+    char fault[160];          /* Why nothing can be written; "": it can. */
+    _Atomic uint64_t commits; /* Transactions so far. */
+    uv_async_t async;         /* The writer has something to say. */
+    bool was_fault;           /* What the node has been told. */
 };
 
 /* Opens and checks the file; on success reads what it has, to be freed with store_free_restored. Errors are in the log:
@@ -44,6 +44,5 @@ int store_start(struct store *store);                                /* The writ
 void store_submit(struct store *store, struct qn_store_op *op); /* Takes it. QN_EVENT_STORED follows, in order. */
 /* Waits until what was submitted is durable, if it can be; ends the writer. */
 void store_close(struct store *store);
-uint64_t store_commits(struct store *store); /* Transactions so far. */
 
 #endif
