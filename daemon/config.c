@@ -78,17 +78,20 @@ int config_parse_key(const char *text, size_t len, uint8_t ret_key[32]) {
 /* systemd hands credentials over in a directory only the service can enter, with modes widened by an access list. */
 static bool is_credential(const char *path) {
     const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    return directory != NULL && *directory != '\0' && strncmp(path, directory, strlen(directory)) == 0;
+    size_t len = directory != NULL ? strlen(directory) : 0;
+    return len > 0 && strncmp(path, directory, len) == 0 && (path[len] == '/' || directory[len - 1] == '/');
 }
 
-/* The folder must be nobody else's to change, or the file could be exchanged for another. A file of root's may be
- * readable by our group, as orchestrators hand out secrets. */
+bool config_is_private(const struct stat *file) {
+    return (file->st_mode & (file->st_uid == 0 && geteuid() != 0 ? 037 : 077)) == 0;
+}
+
+/* The folder must be nobody else's to change, or the file could be exchanged for another. */
 static int check_private(const char *path, const struct stat *file) {
     char folder[4096];
     struct stat info;
     const char *slash = strrchr(path, '/');
-    mode_t forbidden = file->st_uid == 0 && geteuid() != 0 ? 037 : 077;
-    if ((file->st_mode & forbidden) != 0) {
+    if (!config_is_private(file)) {
         fprintf(stderr, "qnetd: identity %s: others may use it (mode %03o)\n  chmod 600 %s\n", path,
                 (unsigned)file->st_mode & 0777u, path);
         return -QN_EAUTH;

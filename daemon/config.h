@@ -2,7 +2,9 @@
 #ifndef QN_DAEMON_CONFIG_H
 #define QN_DAEMON_CONFIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "log.h"
 #include "node/node.h"
@@ -45,5 +47,9 @@ int config_read_topology(const char *path, struct qn_topology *ret_topology, uin
 /* 32 bytes in base64 or hexadecimal, as `qnetd genkey` writes them; surrounding white space is ignored. 0 or
  * -QN_EPARSE. */
 int config_parse_key(const char *text, size_t len, uint8_t ret_key[32]);
+
+/* True if no other user can read or change the file. One of root's may be readable by our group: so orchestrators hand
+ * out secrets. */
+bool config_is_private(const struct stat *file);
 
 #endif

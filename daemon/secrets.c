@@ -45,7 +45,7 @@ static int load_one(struct config *config, const char *directory, const char *na
     int rc;
     if (fd < 0 || fstat(fd, &info) < 0)
         rc = complain(path, strerror(errno));
-    else if ((info.st_mode & 077) != 0)
+    else if (!config_is_private(&info))
         rc = complain(path, "others may use it; chmod 600");
     else if (info.st_size < (off_t)SECRET_MIN || info.st_size > (off_t)SECRET_MAX)
         rc = complain(path, "it must have 48 bytes to 256 KiB; make one: (umask 077; qnetctl gensecret > FILE)");

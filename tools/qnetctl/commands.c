@@ -90,7 +90,13 @@ static const struct option events_options[] = {
     END,
 };
 static const struct option health_options[] = {FLAG("quiet", 'q', "Print nothing."), END};
-static const struct option export_options[] = {CHOICE("format", "dot|mermaid|yaml|schema", "The form (yaml)."), END};
+static const struct option export_options[] = {
+    CHOICE("format", "yaml|dot|mermaid|schema|compose|containerlab|netns|kubernetes", "The form (yaml)."),
+    NAMED("output", 'o', VALUE_FILE, "FOLDER", "Write all that runs it into this folder, with keys for its nodes."),
+    TEXT("image", "NAME", "The container image (qnetd:latest)."),
+    TEXT("subnet", "NETWORK", "Where the networks' addresses come from (10.213.0.0/16)."),
+    END,
+};
 static const struct option up_options[] = {TEXT("name", "NAME", "Name of the lab (the network's)."), QNETD, END};
 static const struct option down_options[] = {FLAG("all", 0, "Every lab."), END};
 static const struct option kill_options[] = {FLAG("term", 0, "Let it end in order (SIGTERM)."), END};
@@ -282,8 +288,14 @@ const struct command commands[] = {
         .name = "topology export",
         .summary = "write a topology in another form",
         .details = "yaml is the canonical form with all defaults filled in; dot and mermaid are drawings; schema is "
-                   "the JSON Schema of topology files, for editors, and needs no FILE.",
-        .examples = "qnetctl topology export net.yaml --format dot | dot -Tsvg > net.svg",
+                   "the JSON Schema of topology files, for editors, and needs no FILE.\n"
+                   "compose, containerlab, netns and kubernetes run the network: a container (or network namespace) a "
+                   "node, a network a pair of neighbours. With --output all they need is written into a folder: the "
+                   "topology with the nodes' addresses there, and in nodes/NAME private keys and initial secrets, "
+                   "which are kept when the folder is written again. Without, only the form itself is printed; "
+                   "private keys never are.",
+        .examples = "qnetctl topology export net.yaml --format dot | dot -Tsvg > net.svg\n"
+                    "qnetctl topology export net.yaml --format compose --output net/",
         .operands = optional_file,
         .options = export_options,
         .run = run_topology_export,

@@ -92,30 +92,3 @@ int run_topology_check(struct ctl *ctl, const struct args *args) {
     if (status == STATUS_OK) qn_topology_release(&topology);
     return status;
 }
-
-int run_topology_export(struct ctl *ctl, const struct args *args) {
-    const char *format = args_text(args, "format", "yaml");
-    struct qn_topology topology = {0};
-    struct qn_buf out = {0};
-    int status = STATUS_OK, rc;
-    if (strcmp(format, "schema") == 0) { /* Of any file. */
-        rc = qn_topology_emit_schema(&out);
-    } else {
-        if (args->n_operands == 0) return ctl_usage(ctl, "FILE is missing; only --format schema needs none");
-        status = topology_file_read(ctl, args->operands[0], &topology, NULL);
-        if (status != STATUS_OK) return status;
-        rc = strcmp(format, "dot") == 0       ? qn_topology_emit_dot(&topology, &out)
-             : strcmp(format, "mermaid") == 0 ? qn_topology_emit_mermaid(&topology, &out)
-                                              : qn_topology_emit_yaml(&topology, &out);
-        qn_topology_release(&topology);
-    }
-    if (rc < 0)
-        status =
-            ctl_fail(ctl, STATUS_RUNTIME, qn_err_name(rc), (unsigned)-rc, "%s; %s", qn_err_what(rc), qn_err_todo(rc));
-    else if (ctl->json)
-        status = ctl_json(ctl, json_pack("{s:s,s:s%}", "format", format, "text", out.data, out.len));
-    else
-        fwrite(out.data, 1, out.len, stdout);
-    qn_buf_release(&out);
-    return status;
-}
