@@ -51,8 +51,9 @@ struct held { /* An envelope on its way through the fibre: given to the driver w
 
 struct neighbour { /* A node we have sessions with. */
     uint16_t id;
-    bool open[2]; /* There is a session, by plane, */
-    bool up[2];   /* with a life of the node that is not over. */
+    bool open[2];     /* There is a session, by plane, */
+    bool up[2];       /* with a life of the node that is not over. */
+    uint64_t life[2]; /* Incarnation at the other end of the session: certain, by the node's key. */
     bool was_up;
     bool cut[2];
     uint64_t delay_ns;       /* Of the classical channel, one way. */
@@ -292,7 +293,7 @@ int circuit_accept_link(struct qn_node *node, struct circuit *circuit, uint16_t 
 uint64_t circuit_wants(const struct circuit *circuit,
                        const struct link_request *request); /* Total grants allowed so far. */
 const char *circuit_obstacle(const struct qn_node *node, const struct circuit *circuit,
-                             int *ret_error); /* Why it is not done. */
+                             int *ret_error);                                     /* Why it is not done. */
 int circuit_lost_node(const struct qn_node *node, const struct circuit *circuit); /* On its path; -1: none. */
 void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitSetup *m);
 void circuit_on_ready(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitReady *m);

@@ -447,6 +447,17 @@ static bool is_substrate(Qnet__V1__Envelope__BodyCase body) { /* On channel 1. *
            body == QNET__V1__ENVELOPE__BODY_REACH;
 }
 
+/* In the name of a neighbour, but of another life than the one we have a session with. */
+static bool is_impostor(const struct qn_node *node, const Qnet__V1__Envelope *e) {
+    const struct neighbour *neighbour = node_neighbour(node, (uint16_t)e->from);
+    bool is_open = false;
+    for (int plane = 0; neighbour != NULL && plane < 2; plane++) {
+        if (neighbour->open[plane] && neighbour->life[plane] == e->from_incarnation) return false;
+        is_open = is_open || neighbour->open[plane];
+    }
+    return is_open;
+}
+
 int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16_t peer, const uint8_t *bytes,
                           size_t len) {
     Qnet__V1__Envelope *e = qn_wire_unpack(&qnet__v1__envelope__descriptor, &node->arena, bytes, len);
@@ -465,6 +476,11 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
 
     struct remote *remote = &node->remotes[e->from];
     if (e->from_incarnation == 0) return 0;
+    if (is_impostor(node, e)) { /* Relayed, it may also be early: its session comes, and the channel sends it again. */
+        if (e->from == peer) return violation(node, "an envelope of another life than its session's");
+        node->n_dropped++;
+        return 0;
+    }
     bool dead = !lives_meet(node, remote, e->from_incarnation);
     if (e->body_case == QNET__V1__ENVELOPE__BODY_DOWNS) {
         lives_on_message(node, remote->id, dead, e->downs);
@@ -522,6 +538,7 @@ void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t
     if (neighbour == NULL) return;
     bool alive = !up || lives_meet(node, &node->remotes[peer], incarnation);
     neighbour->open[plane] = up;
+    neighbour->life[plane] = up ? incarnation : 0;
     neighbour->up[plane] = up && alive;
     if (!alive) { /* It learns why nobody listens to it. */
         node_event(node, LEVEL_WARNING, "refused", node_name(node, peer),

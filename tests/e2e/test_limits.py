@@ -318,6 +318,7 @@ class Insiders(Network):
                 ("from no node of the topology", CLASSICAL, {"from": 3}), ("from no node of the topology", CLASSICAL, {"from": 2**32 - 1}),
                 ("in this node's own name", CLASSICAL, {"from": 1}), ("an unknown channel", CLASSICAL, {"channel": 2, "seq": 1}),
                 ("to no node of the topology", CLASSICAL, {"to": 77}), ("gone in circles", CLASSICAL, {"to": 2, "hops": 64}),
+                ("another life than its session's", CLASSICAL, {"from_incarnation": 4711}),
                 ("a photon that did not come", CLASSICAL, {"photon": photon}),
                 ("a photon that did not come", QUANTUM, {"photon": photon, "from": 2}),
                 ("a photon that did not come", QUANTUM, {"photon": photon, "to": 2}),
@@ -416,8 +417,8 @@ class Insiders(Network):
             self.assertNotIn(ERROR, control.ask([(1, 1), (VERSION, [])]))
 
     def test_in_the_name_of_others(self):
-        """A neighbour may relay, so `from` may be any node. In carol's name it can be a nuisance to carol's channels, which is
-        said in the threat model; it cannot end her sessions (see tearDown) or be her on the quantum plane."""
+        """A neighbour may relay, so `from` may be any node. In the name of carol, who is bob's neighbour too, nothing is taken
+        that is not of the life bob has a session with; she notices nothing (see tearDown)."""
         peers = [None, None]
         for name, packed in golden_bodies():
             self.send_golden(name, packed, peers, sender=2)
@@ -427,47 +428,48 @@ class Floods(Network):
     options = ("--connection-rate", "0")
 
     def test_a_flood_leaves_the_others_their_turns(self):
-        stop, n_sent = threading.Event(), [0]
-        # The dearest frames there are: full of tiny envelopes, each a step of the node.
-        tiny = with_length(ENVELOPE.encode("Envelope", {"from": 0, "to": 1, "from_incarnation": 1, "seq": 7}))
+        """The dearest frames there are, full of tiny envelopes, each a step of the node; as fast as they are taken."""
+        stop, n_frames = threading.Event(), [0]
+        flooder = self.peer().open()
+        other = self.peer(QUANTUM)
+        other.incarnation = flooder.incarnation
+        other.open()
+        tiny = with_length(ENVELOPE.encode("Envelope", {"from": 0, "to": 1, "from_incarnation": flooder.incarnation, "seq": 7}))
+        body = bytes([ENVELOPES]) + tiny * (65000 // len(tiny))
 
-        def flood(peer):
-            body = bytes([ENVELOPES]) + tiny * (65000 // len(tiny))
+        def repeat(act):
             try:
                 while not stop.is_set():
-                    peer.send_frame(body)
-                    n_sent[0] += 65000 // len(tiny)
+                    act()
             except OSError:
                 pass
 
-        def drain(peer):
-            try:
-                while not stop.is_set():
-                    peer.socket.recv(1 << 20)
-            except OSError:
-                pass
+        def flood():
+            flooder.send_frame(body)
+            n_frames[0] += 1
 
-        flooders = []
-        peer = self.peer().open()
-        for act in (flood, drain):
-            flooders.append(threading.Thread(target=act, args=(peer,)))
-            flooders[-1].start()
+        threads = [threading.Thread(target=repeat, args=(act,)) for act in (flood, lambda: flooder.socket.recv(1 << 20))]
+        for thread in threads:
+            thread.start()
+        asks = {"session": other.ping, "control": lambda: self.bob.control().ask([(1, 1), (VERSION, [])])}
+        waits, start = {name: [] for name in asks}, time.monotonic()
         try:
-            waits, start = [], time.monotonic()
-            with self.bob.control() as control:
-                while time.monotonic() - start < 2:
-                    before = time.monotonic()
-                    self.assertNotIn(ERROR, control.ask([(1, 1), (VERSION, [])]))
-                    waits.append(time.monotonic() - before)
+            while time.monotonic() - start < 2:
+                for name, ask in asks.items():
+                    asked = time.monotonic()
+                    ask()
+                    waits[name].append(time.monotonic() - asked)
         finally:
             stop.set()
-            peer.socket.shutdown(socket.SHUT_RDWR)
-            for thread in flooders:
+            flooder.socket.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
                 thread.join()
-        waits.sort()
-        print(f"# {n_sent[0]} envelopes in 2 s; another's question waits {1e3 * waits[len(waits) // 2]:.2f} ms (median), "
-              f"{1e3 * waits[-1]:.2f} ms (longest of {len(waits)})")
-        self.assertLess(waits[len(waits) // 2], 0.1)
+        print(f"# {n_frames[0] * (65000 // len(tiny))} envelopes in 2 s; an answer takes " + "; ".join(
+            f"{name}: {1e3 * sorted(times)[len(times) // 2]:.2f} ms (median), {1e3 * max(times):.2f} ms (longest of {len(times)})"
+            for name, times in waits.items()))
+        self.assertGreater(n_frames[0], 20)
+        for times in waits.values():
+            self.assertLess(sorted(times)[len(times) // 2], 0.05)
 
     def test_who_does_not_read_is_dropped(self):
         before, memory = self.failures("overload"), self.bob.metric("process_resident_memory_bytes")

@@ -79,13 +79,19 @@ class Networks(unittest.TestCase):
 
 
 class Messages(unittest.TestCase):
-    """A peer that knows no message but those of the version before, and does not overlook what it does not know."""
+    """A peer that knows no messages but those of the version before."""
+    # What it is sent nonetheless, and why that does no harm. An older node takes a body it does not know for none.
+    IGNORED = {("Envelope", 60): "Downs: without a number in its channel; an older node finds out by itself who is gone",
+               ("Envelope", 61): "Reach: likewise; an older node has its own routes",
+               **{(message, 60): "lives: an older node tells those of one node apart by its ids alone" for message in
+                  ("Born", "Has", "Hint", "Lost", "Member", "OpResult", "Redirect", "Ship", "ShipAck", "ShipDone", "WhoHas")},
+               ("Envelope", 80): "KeyMessage: keys of a link to an older node stay without a partner, and expire"}
 
-    def test_a_peer_of_the_version_before_is_sent_nothing_else(self):
+    def test_a_peer_of_the_version_before_is_sent_what_it_knows(self):
         version = max(int(name) for name in os.listdir(RELEASED))
         folder = os.path.join(RELEASED, str(version), "qnet", "v1")
-        old = {"session_schema": protolite.Schema("session", folder=folder, strict=True),
-               "schema": protolite.Schema(*noise_peer.ENVELOPE_FILES, folder=folder, strict=True)}
+        old = {"session_schema": protolite.Schema("session", folder=folder),
+               "schema": protolite.Schema(*noise_peer.ENVELOPE_FILES, folder=folder)}
 
         class OldPeer(noise_peer.Peer):
             session_schema, schema = old["session_schema"], old["schema"]
@@ -97,12 +103,12 @@ class Messages(unittest.TestCase):
             eventually(lambda: bob.get("/livez")[0] == 200 and bob.metric("qnetd_session_up" + labels), what="bob and carol")
             with open(os.path.join(lab["alice"].state, "identity.key"), encoding="utf-8") as file:
                 private = file.read()
-            peer, n_heard = None, 0
+            peer, n_heard, self.unknown = None, 0, set()
             for name, packed in golden_bodies(old["schema"]):
-                try:
-                    old["schema"].decode(old["schema"].messages["Envelope"][name][1], packed)
-                except KeyError:
-                    continue  # It has no such message.
+                old["schema"].unknown.clear()
+                old["schema"].decode(old["schema"].messages["Envelope"][name][1], packed)
+                if old["schema"].unknown:
+                    continue  # It would not say so.
                 if peer is None:
                     peer = OldPeer(bob.ports[0], private, lab.keys["bob"], versions=(version, version))
                     self.addCleanup(peer.close)
@@ -122,13 +128,15 @@ class Messages(unittest.TestCase):
                 peer.send_envelope({"channel": 1, "plane": {"op": {"op": {"id": 7 + i, "kind": 1, "qubits": [1 << 48 | i], "times_ns": [1]}}}})
             n_heard += self.listen(peer, 1)  # Longer than it takes to be sent again.
             peer.close()
-            print(f"# {n_heard} envelopes, all of version {version}")
+            print(f"# {n_heard} envelopes; of later versions: {sorted(self.unknown)}")
             self.assertGreater(n_heard, 20)
+            self.assertLessEqual(self.unknown, set(self.IGNORED), "what an older node is sent and does not know: is it harmless?")
 
     def listen(self, peer, seconds):
         n_heard = 0
         while select.select([peer.socket], [], [], seconds)[0]:
             kind, envelopes = peer.receive()
+            self.unknown |= peer.schema.unknown | peer.session_schema.unknown
             n_heard += len(envelopes) if kind == "envelopes" else 0
         return n_heard
 

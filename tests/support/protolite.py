@@ -14,9 +14,9 @@ WIDE = {"fixed64": "<Q", "sfixed64": "<q", "double": "<d"}
 class Schema:
     """The messages of some files: {message: {field name: (number, type, repeated)}}; enumerators in `enums`."""
 
-    def __init__(self, *names, folder=PROTO_DIR, strict=False):
-        """`strict`: what is of no known number is an error."""
-        self.messages, self.enums, self.enum_names, self.strict = {}, {}, set(), strict
+    def __init__(self, *names, folder=PROTO_DIR):
+        self.messages, self.enums, self.enum_names = {}, {}, set()
+        self.unknown = set()  # (message, number) of what was decoded and is not in the files.
         text = ""
         for name in names:
             with open(os.path.join(folder, name + ".proto"), encoding="utf-8") as file:
@@ -56,8 +56,7 @@ class Schema:
             tag, at = read_varint(data, at)
             raw, at = read_raw(data, at, tag & 7)
             if tag >> 3 not in by_number:
-                if self.strict:
-                    raise KeyError(f"{message} has no field {tag >> 3}")
+                self.unknown.add((message, tag >> 3))
                 continue  # Of a later version.
             name, kind, repeated = by_number[tag >> 3]
             if repeated:
