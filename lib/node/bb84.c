@@ -463,6 +463,12 @@ void bb84_mark_peers(const struct qn_node *node, bool *marks) {
         marks[CONTAINER_OF(item, struct session, link)->peer] = true;
 }
 
+bool bb84_is_with(const struct qn_node *node, uint16_t peer) {
+    for (const struct list *item = node->bb84->sessions.next; item != &node->bb84->sessions; item = item->next)
+        if (CONTAINER_OF(item, const struct session, link)->peer == peer) return true;
+    return false;
+}
+
 void bb84_on_peer_gone(struct qn_node *node, uint16_t peer) {
     for (struct list *item = node->bb84->sessions.next, *next; item != &node->bb84->sessions; item = next) {
         next = item->next;

@@ -130,7 +130,7 @@ static void fail(struct qn_node *node, struct circuit *circuit, int error, const
 
 static void on_lifetime(void *context, struct qn_timer *timer) {
     struct circuit *circuit = CONTAINER_OF(timer, struct circuit, lifetime);
-    if (circuit->role != HEAD) destroy(context, circuit, -QN_ETIMEOUT, "the circuit outlived its request", false);
+    if (circuit->role != HEAD) destroy(context, circuit, -QN_ETIMEOUT, "the circuit outlived its request", true);
 }
 
 static void on_patience(void *context, struct qn_timer *timer) {
@@ -436,6 +436,16 @@ void circuit_mark_peers(const struct qn_node *node, bool *marks) {
         const struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);
         for (int side = 0; side < 2; side++)
             if (circuit->sides[side].node != QN_NO_NODE) marks[circuit->sides[side].node] = true;
+    }
+}
+
+void circuit_check(const struct qn_node *node, uint32_t *ret_memories) {
+    assert(node->circuit_of.len <= CIRCUITS_MAX);
+    *ret_memories = 0;
+    for (const struct list *item = node->circuits.next; item != &node->circuits; item = item->next) {
+        const struct circuit *circuit = CONTAINER_OF(item, struct circuit, link);
+        assert(qn_map_get(&node->circuit_of, circuit->id) == circuit);
+        if (circuit->role == INNER) *ret_memories += 2 * circuit->share;
     }
 }
 

@@ -177,7 +177,7 @@ static void on_discard(struct qn_node *node, uint64_t client, uint64_t id, const
     for (struct list *item = node->delivered.next, *next; item != &node->delivered; item = next) {
         next = item->next;
         struct pair *pair = CONTAINER_OF(item, struct pair, queue);
-        if (!m->all && pair->qubit != m->pair) continue;
+        if (pair->teleport != 0 || (!m->all && pair->qubit != m->pair)) continue;
         pair_free(node, pair, true);
         n++;
     }

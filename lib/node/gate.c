@@ -17,7 +17,16 @@ struct gates { /* request->extra: a list of operations, one after the other. */
     size_t n_made;
 };
 
-static void free_gates(struct request *request) { free(request->extra); }
+static void free_gates(struct request *request) { /* What it has prepared goes with it, unless the user was told. */
+    struct gates *gates = request->extra;
+    struct qn_node *node = request->node;
+    for (size_t i = 0; i < gates->n_made; i++) {
+        if (!qn_plane_is_owned(node->plane, gates->made[i])) continue; /* An operation is about to destroy it. */
+        node_discard_qubit(node, gates->made[i]);
+        memory_give(node, 1);
+    }
+    free(gates);
+}
 
 static void run_gates(struct request *request);
 
@@ -37,6 +46,8 @@ static void on_gate_done(struct qn_node *node, struct node_op *op, uint32_t outc
     struct gates *gates = request->extra;
     const struct qn_plane_op *done = &gates->ops[gates->next];
     if (error < 0) {
+        for (size_t i = 0; ends_qubits(done->kind) && i < done->n_qubits; i++)
+            node_discard_qubit(node, done->qubits[i]); /* Their memories are given back already. */
         request_fail(request, error, "step %zu", gates->next + 1);
         return;
     }
@@ -55,6 +66,7 @@ static void run_gates(struct request *request) {
         result.qubits = gates->made;
         result.n_qubits = gates->n_made;
         control_send(node, request->client, request->id, false, QNET__V1__CONTROL_RESPONSE__BODY_GATE, &result);
+        gates->n_made = 0;
         request_finish(request);
         return;
     }
@@ -98,7 +110,8 @@ static int fill_step(const Qnet__V1__GateStep *step, struct qn_plane_op *op) {
 
 static bool is_mine_to_touch(const struct qn_node *node, qn_qubit qubit) { /* Not one that a protocol is still using. */
     const struct pair *pair = pair_of_qubit(node, qubit);
-    return qn_plane_is_owned(node->plane, qubit) && (pair == NULL || pair->state == PAIR_USABLE);
+    return qn_plane_is_owned(node->plane, qubit) &&
+           (pair == NULL || (pair->state == PAIR_USABLE && pair->teleport == 0));
 }
 
 void gate_on_request(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__GateRequest *m) {
@@ -134,7 +147,8 @@ void gate_on_request(struct qn_node *node, uint64_t client, uint64_t id, const Q
         struct qn_memory memory = {node->hardware->t1_s, node->hardware->t2_s};
         qn_qubit qubit;
         if (!memory_take(node)) {
-            request_fail(request, -QN_EMEMORY_FULL, "step %zu", i + 1);
+            request_fail(request, node->hardware->memories > 0 ? -QN_EMEMORY_FULL : -QN_EUNSUPPORTED, "step %zu",
+                         i + 1);
             return;
         }
         if (qn_plane_prepare(node->plane, node->now_ns, memory, &qubit) < 0) {

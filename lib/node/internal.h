@@ -124,6 +124,8 @@ void transport_start(struct qn_node *node);                                /* A 
 void transport_forget(struct qn_node *node, uint16_t peer);                /* Its incarnation is over. */
 void transport_deliver_local(struct qn_node *node);                        /* What the node sent to itself. */
 struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id); /* NULL if it is none. */
+void transport_check(const struct qn_node *node);                          /* Asserts the limits of its queues. */
+bool transport_is_idle(const struct qn_node *node);
 bool node_can_reach(const struct qn_node *node, uint16_t id); /* The first hop of its classical channel is up. */
 
 /* ---- reach.c: who can be reached ---- */
@@ -199,6 +201,7 @@ struct pair {       /* This node's half of an entangled pair. */
     uint16_t peer;
     uint64_t circuit_id, id; /* id: sequence of the head's half; (circuit_id, id) names the pair at both ends. */
     uint64_t user_request;
+    uint64_t teleport; /* Waits for the correction of a state that this request sends; 0: it is the user's. */
     bool is_head;
     uint8_t axis, outcome;
     bool measured;
@@ -272,6 +275,7 @@ uint8_t axes_draw(struct qn_rng *rng, uint32_t set, bool is_head);
 
 int station_init(struct qn_node *node);
 void station_release(struct qn_node *node);
+size_t station_n_requests(const struct qn_node *node);
 void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m);
 void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__LinkAttempt *m);
 void station_on_cancel(struct qn_node *node, const Qnet__V1__LinkCancel *m);
@@ -303,6 +307,7 @@ void circuit_on_track(struct qn_node *node, uint16_t from, const Qnet__V1__Circu
 void circuit_on_expire(struct qn_node *node, uint16_t from, const Qnet__V1__CircuitExpire *m);
 void circuit_on_peer_gone(struct qn_node *node, uint16_t peer);
 void circuit_mark_peers(const struct qn_node *node, bool *marks);
+void circuit_check(const struct qn_node *node, uint32_t *ret_memories); /* Limits; memory set aside. */
 void circuit_release_all(struct qn_node *node);
 
 /* ---- request.c: what users ask for, and their answers ---- */
@@ -353,6 +358,7 @@ void request_on_report(struct qn_node *node, const Qnet__V1__MeasureReport *m);
 void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__PairRequest *m);
 void request_client_gone(struct qn_node *node, uint64_t client);
 void request_cancel(struct qn_node *node, uint64_t client, uint64_t id);
+void request_check(const struct qn_node *node);
 void request_release_all(struct qn_node *node);
 /* A reply is built by the caller; `id` and `more` are filled in. */
 void node_reply(struct qn_node *node, uint64_t client, uint64_t id, bool more, Qnet__V1__ControlResponse *response);
@@ -369,9 +375,11 @@ void teleport_on_pair(struct qn_node *node, struct request *request, struct pair
 void teleport_on_offer(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportOffer *m);
 void teleport_on_correction(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportCorrection *m);
 void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportReport *m);
+void teleport_on_pair_gone(struct qn_node *node, struct pair *pair); /* It waited for a correction. */
 void teleport_on_tail_pair(struct qn_node *node, struct pair *pair); /* A pair was delivered at the tail. */
 void teleport_on_peer_gone(struct qn_node *node, uint16_t peer);
 void teleport_mark_peers(const struct qn_node *node, bool *marks);
+size_t teleport_n_offers(const struct qn_node *node);
 void teleport_release_all(struct qn_node *node);
 
 /* ---- bb84.c ---- */
@@ -383,6 +391,7 @@ void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Me
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m);
 void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
 void bb84_mark_peers(const struct qn_node *node, bool *marks);
+bool bb84_is_with(const struct qn_node *node, uint16_t peer); /* Keys may be in the making. */
 void bb84_on_peer_gone(struct qn_node *node, uint16_t peer);
 void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, bool up);
 

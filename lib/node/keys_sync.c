@@ -86,9 +86,9 @@ static void on_note(struct qn_node *node, uint16_t from, const Qnet__V1__KeyNote
     if (key != NULL && key->record.peer != from) return; /* A key of another pair of nodes is not its business. */
     if (key == NULL) {
         if (m->stage == QNET__V1__KEY_STAGE__KEY_STAGE_STORED && m->question &&
-            (m->made_with != node->incarnation || keys_was_refused(node, m->id.data)))
+            (m->made_with != node->incarnation || keys_was_refused(node, m->id.data) || !bb84_is_with(node, from)))
             keys_deny(node, from, m->id.data, -QN_ENOT_FOUND);
-        return; /* Otherwise we are still making it, or have given it up and said so. */
+        return; /* Otherwise it may still come here. */
     }
     switch (m->stage) {
     case QNET__V1__KEY_STAGE__KEY_STAGE_STORED:

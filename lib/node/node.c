@@ -299,14 +299,6 @@ bool qn_node_is_ready(const struct qn_node *node, const char **ret_why) {
     return true;
 }
 
-void qn_node_check(const struct qn_node *node) {
-    qn_plane_check(node->plane);
-    assert(node->memories_used <= node->hardware->memories);
-    size_t delivered = 0;
-    for (const struct list *item = node->delivered.next; item != &node->delivered; item = item->next) delivered++;
-    assert(delivered == node->n_delivered);
-}
-
 const struct qn_plane *qn_node_plane(const struct qn_node *node) { return node->plane; }
 
 /* ---- operations on qubits ---- */

@@ -120,6 +120,11 @@ bool qn_node_is_ready(const struct qn_node *node, const char **ret_why); /* All 
 
 /* Asserts what must always hold; for tests and the simulator. */
 void qn_node_check(const struct qn_node *node);
+/* True if nothing is under way or kept for others: no request, circuit, credit, operation, or message without its
+ * acknowledgement. Otherwise *ret_what names the first thing found. What the user holds (pairs, keys) does not count.
+ */
+bool qn_node_is_idle(const struct qn_node *node, const char **ret_what);
+uint32_t qn_node_memories_used(const struct qn_node *node);
 
 /* Has this node given up that life of another? (Two that differ in this may both keep a qubit, for as long.) */
 bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarnation);

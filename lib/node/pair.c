@@ -80,6 +80,7 @@ void pair_detach(struct qn_node *node, struct pair *pair) {
 void pair_free(struct qn_node *node, struct pair *pair, bool discard_qubit) {
     if (discard_qubit && pair->qubit != 0) node_discard_qubit(node, pair->qubit);
     pair_give_memory(node, pair);
+    if (pair->teleport != 0) teleport_on_pair_gone(node, pair);
     if (pair->state == PAIR_USABLE) node->n_delivered--;
     list_remove(&pair->queue);
     qn_timers_clear(&node->timers, &pair->cutoff);

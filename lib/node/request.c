@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What users ask for and what they are told. Every request has a deadline and ends with exactly one final answer: a
  * summary, or an error that names the cause and what to do. A client that goes away cancels what it asked for. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,16 @@ void request_cancel(struct qn_node *node, uint64_t client, uint64_t id) {
     }
 }
 
+void request_check(const struct qn_node *node) {
+    size_t n = 0;
+    for (const struct list *item = node->requests.next; item != &node->requests; item = item->next, n++) {
+        const struct request *request = CONTAINER_OF(item, struct request, link);
+        assert(request->deadline.slot != 0); /* It will be answered. */
+        assert(request_find(node, request->number) == request);
+    }
+    assert(n == node->request_of.len && n <= REQUESTS_MAX);
+}
+
 void request_release_all(struct qn_node *node) {
     while (!list_is_empty(&node->requests))
         let_go(CONTAINER_OF(node->requests.next, struct request, link), -QN_ESHUTDOWN);
@@ -203,7 +214,7 @@ void pair_describe(const struct qn_node *node, const struct pair *pair, Qnet__V1
     info->link = (char *)(uintptr_t)link_name(node, pair->link);
     info->sequence = pair->state == PAIR_USABLE ? pair->id : pair->sequence;
     info->circuit = pair->circuit_id;
-    info->state = (char *)(uintptr_t)(pair->state == PAIR_USABLE ? "usable" : "pending");
+    info->state = (char *)(uintptr_t)(pair->state == PAIR_USABLE && pair->teleport == 0 ? "usable" : "pending");
     info->fidelity = pair_fidelity_now(node, pair);
     info->age_ns = node->now_ns > pair->since_ns ? node->now_ns - pair->since_ns : 0;
     info->outcome = pair->outcome;

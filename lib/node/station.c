@@ -19,6 +19,7 @@ struct station_request {
     uint16_t origin;
     uint32_t create_id;
     bool created, measure; /* created: LinkCreate has come. */
+    bool cancelled;        /* Before it came. */
     uint32_t number;
     uint64_t credit[2]; /* Of a and b. */
     uint64_t issued;
@@ -32,7 +33,8 @@ struct station {
     uint64_t click_ns; /* Time of the success being waited for. */
     uint64_t attempts; /* That it takes. */
     uint64_t next_sequence;
-    uint64_t rest_ns; /* From a success until its heralds have arrived: the attempt's cycle ends then. */
+    uint32_t created[2]; /* Highest create_id of a and of b that has come: what is lower and not here is over. */
+    uint64_t rest_ns;    /* From a success until its heralds have arrived: the attempt's cycle ends then. */
 };
 
 static bool is_reachable(const struct qn_node *node, uint16_t id) {
@@ -258,17 +260,28 @@ static void on_success(void *context, struct qn_timer *timer) {
 
 /* ---- requests ---- */
 
+size_t station_n_requests(const struct qn_node *node) {
+    size_t n = 0;
+    for (size_t i = 0; i < node->topology->n_links; i++) {
+        const struct station *station = node->links[i].station;
+        if (station == NULL) continue;
+        for (const struct list *item = station->requests.next; item != &station->requests; item = item->next) n++;
+    }
+    return n;
+}
+
 static struct station *of_link(const struct qn_node *node, uint32_t link) {
     return link < node->topology->n_links ? node->links[link].station : NULL;
 }
 
-static struct station_request *find_or_new(struct station *station, uint16_t origin, uint32_t create_id) {
+static struct station_request *find_or_new(struct station *station, uint16_t origin, int end, uint32_t create_id) {
     size_t n = 0;
     for (struct list *item = station->requests.next; item != &station->requests; item = item->next, n++) {
         struct station_request *request = CONTAINER_OF(item, struct station_request, link);
         if (request->origin == origin && request->create_id == create_id) return request;
     }
-    /* Attempts may come before their LinkCreate, or long after their request: those are the ones to give up. */
+    if (create_id <= station->created[end]) return NULL; /* LinkCreates come in order: this one is over. */
+    /* Others come before their LinkCreate: those are the ones to give up when there are too many. */
     for (struct list *item = station->requests.next, *next; n >= REQUESTS_MAX && item != &station->requests;
          item = next) {
         next = item->next;
@@ -287,8 +300,15 @@ static struct station_request *find_or_new(struct station *station, uint16_t ori
 
 void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m) {
     struct station *station = of_link(node, m->link);
-    struct station_request *request = station == NULL ? NULL : find_or_new(station, (uint16_t)m->origin, m->create_id);
+    if (station == NULL) return;
+    int end = m->origin == node->topology->links[m->link].a ? 0 : 1;
+    struct station_request *request = find_or_new(station, (uint16_t)m->origin, end, m->create_id);
+    if (m->create_id > station->created[end]) station->created[end] = m->create_id;
     if (request == NULL) return;
+    if (request->cancelled) {
+        drop(request);
+        return;
+    }
     request->created = true;
     request->measure = m->type == QNET__V1__LINK_TYPE__LINK_TYPE_MEASURE;
     request->number = m->number;
@@ -300,8 +320,9 @@ void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__Lin
     if (station == NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
     if ((from != link->a && from != link->b) || (m->origin != link->a && m->origin != link->b)) return;
-    struct station_request *request = find_or_new(station, (uint16_t)m->origin, m->create_id);
-    if (request == NULL) return;
+    struct station_request *request =
+        find_or_new(station, (uint16_t)m->origin, m->origin == link->a ? 0 : 1, m->create_id);
+    if (request == NULL || request->cancelled) return;
     int end = from == link->a ? 0 : 1;
     if (m->type == QNET__V1__LINK_TYPE__LINK_TYPE_MEASURE) { /* Keep only axes not yet known. */
         uint64_t known = request->issued + request->axes[end].len, to = m->axes_from + m->axes.len;
@@ -318,12 +339,15 @@ void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__Lin
 void station_on_cancel(struct qn_node *node, const Qnet__V1__LinkCancel *m) {
     struct station *station = of_link(node, m->link);
     if (station == NULL) return;
-    for (struct list *item = station->requests.next; item != &station->requests; item = item->next) {
-        struct station_request *request = CONTAINER_OF(item, struct station_request, link);
-        if (request->origin != m->origin || request->create_id != m->create_id) continue;
+    const struct qn_topo_link *link = &node->topology->links[m->link];
+    if (m->origin != link->a && m->origin != link->b) return;
+    struct station_request *request =
+        find_or_new(station, (uint16_t)m->origin, m->origin == link->a ? 0 : 1, m->create_id);
+    if (request == NULL) return;
+    if (request->created)
         drop(request);
-        break;
-    }
+    else
+        request->cancelled = true; /* By the other end, ahead of the LinkCreate. */
     arm(node, station);
 }
 
@@ -354,6 +378,7 @@ void station_on_peer_gone(struct qn_node *node, uint16_t peer) {
                 link_send_cancel(node, other, &name, -QN_EPEER_DOWN, node_name(node, peer));
             drop(request);
         }
+        station->created[link->a == peer ? 0 : 1] = 0; /* Its next life counts from elsewhere. */
         arm(node, station);
     }
 }
@@ -383,6 +408,7 @@ void station_start(struct qn_node *node) {
             drop(CONTAINER_OF(station->requests.next, struct station_request, link));
         qn_timers_clear(&node->timers, &station->timer);
         station->next_sequence = (node->incarnation & 0x7fff) << 32 | 1; /* Unlike those of an earlier life. */
+        station->created[0] = station->created[1] = 0;
     }
 }
 

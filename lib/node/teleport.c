@@ -4,8 +4,9 @@
  * The sender announces the request (TeleportOffer), asks for pairs, and for each one prepares the state, Bell-measures
  * it with its half, and sends the outcome together with the pair's frame (TeleportCorrection). The receiver waits for
  * both its half and the correction, in either order, turns its half, and either keeps the state or measures it along X,
- * Y and Z in turn; TeleportReport brings the sums back. The qubit being sent is the sender's communication qubit: it
- * takes none of the memories that hold pairs. */
+ * Y and Z in turn; TeleportReport brings the sums back. A sender that gives up says so by an offer of nothing. Until
+ * its correction has come, a half is not the user's. The qubit being sent is the sender's communication qubit: it takes
+ * none of the memories that hold pairs. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 
 struct sending { /* request->extra */
     double theta, phi;
-    bool tomography;
+    bool tomography, offered; /* offered: the receiver must be told when it is over. */
     uint32_t started;
     double factor_sum; /* Of what each pair promised. */
 };
@@ -46,7 +47,22 @@ struct teleports {
 
 /* ---- sender ---- */
 
-static void free_sending(struct request *request) { free(request->extra); }
+static int send_offer(struct qn_node *node, const struct request *request, uint32_t number, bool measure) {
+    Qnet__V1__TeleportOffer offer = QNET__V1__TELEPORT_OFFER__INIT;
+    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+    offer.request = request->number;
+    offer.number = number;
+    offer.measure = measure;
+    envelope.body_case = QNET__V1__ENVELOPE__BODY_TELEPORT_OFFER;
+    envelope.teleport_offer = &offer;
+    return node_send(node, request->peer, &envelope);
+}
+
+static void free_sending(struct request *request) {
+    const struct sending *sending = request->extra;
+    if (sending->offered) send_offer(request->node, request, 0, false);
+    free(request->extra);
+}
 
 void teleport_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__TeleportRequest *m) {
     int peer = node_name_to_peer(node, client, id, m->peer);
@@ -72,15 +88,9 @@ void teleport_start(struct qn_node *node, uint64_t client, uint64_t id, const Qn
     request->wanted = number;
     request->min_fidelity = m->min_fidelity;
 
-    Qnet__V1__TeleportOffer offer = QNET__V1__TELEPORT_OFFER__INIT;
-    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
-    offer.request = request->number;
-    offer.number = number;
-    offer.measure = m->tomography;
-    envelope.body_case = QNET__V1__ENVELOPE__BODY_TELEPORT_OFFER;
-    envelope.teleport_offer = &offer;
     int rc = circuit_open(node, (uint16_t)peer, request, &request->circuit);
-    if (rc == 0) rc = node_send(node, (uint16_t)peer, &envelope);
+    if (rc == 0) rc = send_offer(node, request, number, m->tomography);
+    sending->offered = rc == 0;
     if (rc == -QN_EFIDELITY)
         request_fail(request, rc, "%.4f asked for, %.4f is what the path to %s gives", m->min_fidelity,
                      request->predicted, m->peer);
@@ -188,6 +198,7 @@ void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__Tel
     response.body_case = QNET__V1__CONTROL_RESPONSE__BODY_TELEPORT_SUMMARY;
     response.teleport_summary = &summary;
     node_reply(node, request->client, request->id, false, &response);
+    sending->offered = false; /* The receiver is done with it. */
     request_finish(request);
 }
 
@@ -206,15 +217,33 @@ static void free_offer(struct qn_node *node, struct offer *offer) {
     size_t i = 0;
     for (void *correction; qn_map_next(&offer->corrections, &i, NULL, &correction);) free(correction);
     qn_map_release(&offer->corrections);
-    qn_map_release(&offer->waiting); /* The pairs stay with the user. */
+    struct qn_map waiting = offer->waiting;
     list_remove(&offer->link);
     node->teleports->n_offers--;
     free(offer);
+    void *value;
+    for (i = 0;
+         qn_map_next(&waiting, &i, NULL, &value);) { /* No correction will come: they are of no use to anybody. */
+        struct pair *pair = value;
+        pair->teleport = 0;
+        pair_free(node, pair, true);
+    }
+    qn_map_release(&waiting);
+}
+
+static void wait_for_correction(struct offer *offer, struct pair *pair) {
+    if (qn_map_put(&offer->waiting, pair->id, pair) == 0) pair->teleport = offer->request;
+}
+
+void teleport_on_pair_gone(struct qn_node *node, struct pair *pair) {
+    struct offer *offer = find_offer(node, pair->teleport);
+    if (offer != NULL) qn_map_remove(&offer->waiting, pair->id);
 }
 
 void teleport_on_offer(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportOffer *m) {
-    if (m->number == 0 || m->number > STATES_MAX || m->request >> 48 != from || find_offer(node, m->request) != NULL)
-        return;
+    struct offer *known = find_offer(node, m->request);
+    if (m->number == 0 && known != NULL && known->from == from) free_offer(node, known);
+    if (m->number == 0 || m->number > STATES_MAX || m->request >> 48 != from || known != NULL) return;
     if (node->teleports == NULL) {
         node->teleports = calloc(1, sizeof *node->teleports);
         if (node->teleports == NULL) return;
@@ -230,6 +259,11 @@ void teleport_on_offer(struct qn_node *node, uint16_t from, const Qnet__V1__Tele
     offer->measure = m->measure;
     list_append(&node->teleports->offers, &offer->link);
     node->teleports->n_offers++;
+    for (struct list *item = node->delivered.next; item != &node->delivered; item = item->next) {
+        struct pair *pair = CONTAINER_OF(item, struct pair, queue); /* One may have overtaken the offer. */
+        if (pair->user_request == m->request && pair->peer == from && !pair->is_head && pair->teleport == 0)
+            wait_for_correction(offer, pair);
+    }
 }
 
 static void send_report(struct qn_node *node, struct offer *offer) {
@@ -284,7 +318,7 @@ void teleport_on_tail_pair(struct qn_node *node, struct pair *pair) {
     if (offer == NULL) return;
     struct correction *correction = qn_map_remove(&offer->corrections, pair->id);
     if (correction == NULL) {
-        qn_map_put(&offer->waiting, pair->id, pair);
+        wait_for_correction(offer, pair);
         return;
     }
     complete(node, offer, pair, correction->outcome, correction->index);
@@ -296,6 +330,7 @@ void teleport_on_correction(struct qn_node *node, uint16_t from, const Qnet__V1_
     if (offer == NULL || offer->from != from || m->outcome > 3) return;
     struct pair *pair = qn_map_remove(&offer->waiting, m->pair);
     if (pair != NULL) {
+        pair->teleport = 0;
         complete(node, offer, pair, m->outcome, m->index);
         return;
     }
@@ -320,6 +355,8 @@ void teleport_mark_peers(const struct qn_node *node, bool *marks) {
     for (const struct list *item = node->teleports->offers.next; item != &node->teleports->offers; item = item->next)
         marks[CONTAINER_OF(item, struct offer, link)->from] = true;
 }
+
+size_t teleport_n_offers(const struct qn_node *node) { return node->teleports != NULL ? node->teleports->n_offers : 0; }
 
 void teleport_release_all(struct qn_node *node) {
     if (node->teleports == NULL) return;

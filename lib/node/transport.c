@@ -618,6 +618,25 @@ int transport_init(struct qn_node *node) {
     return route_hops(node);
 }
 
+void transport_check(const struct qn_node *node) {
+    for (size_t i = 0; i < node->n_neighbours; i++) {
+        const struct neighbour *neighbour = &node->neighbours[i];
+        assert(neighbour->held_bytes <= HELD_LIMIT && (neighbour->first == NULL) == (neighbour->held_bytes == 0));
+    }
+    for (size_t i = 0; i < node->topology->n_nodes; i++)
+        for (int plane = 0; plane < 2; plane++) qn_channel_check(&node->remotes[i].ways[plane].channel);
+}
+
+bool transport_is_idle(const struct qn_node *node) {
+    if (node->local_first != NULL) return false;
+    for (size_t i = 0; i < node->n_neighbours; i++)
+        if (node->neighbours[i].first != NULL) return false;
+    for (size_t i = 0; i < node->topology->n_nodes; i++)
+        for (int plane = 0; plane < 2; plane++)
+            if (node->remotes[i].ways[plane].channel.first != NULL) return false;
+    return true;
+}
+
 void transport_release(struct qn_node *node) {
     for (size_t i = 0; node->remotes != NULL && i < node->topology->n_nodes; i++)
         for (int plane = 0; plane < 2; plane++) qn_channel_release(&node->remotes[i].ways[plane].channel);

@@ -258,6 +258,12 @@ size_t qn_plane_n_groups(const struct qn_plane *plane) { return plane->groups.le
 size_t qn_plane_n_owned(const struct qn_plane *plane) { return plane->n_owned; }
 size_t qn_plane_n_pending(const struct qn_plane *plane) { return plane->pending.len; }
 
+bool qn_plane_is_idle(const struct qn_plane *plane) {
+    return plane->pending.len + plane->frozen.len + plane->probation.len + plane->n_deferred + plane->n_out +
+               plane->results.len + plane->arrivals.len ==
+           0;
+}
+
 bool qn_plane_is_owned(const struct qn_plane *plane, qn_qubit qubit) {
     const struct qubit *q = qubit_find(plane, qubit);
     return q != NULL && q->owned && q->announced && !q->doomed;

@@ -116,6 +116,8 @@ void qn_plane_mark_awaited(const struct qn_plane *plane, bool *marks);
 size_t qn_plane_n_groups(const struct qn_plane *plane);
 size_t qn_plane_n_owned(const struct qn_plane *plane);
 size_t qn_plane_n_pending(const struct qn_plane *plane);
+/* Nothing waits: no operation, shipment, message or result. Own qubits and hosted groups do not count. */
+bool qn_plane_is_idle(const struct qn_plane *plane);
 bool qn_plane_is_owned(const struct qn_plane *plane, qn_qubit qubit);
 /* Simulator's view, for tests: the reduced Pauli tensor of one (4 numbers) or two (16) hosted qubits after decay up to
  * now_ns; -QN_ENOT_FOUND if they are not hosted here (in one group). */

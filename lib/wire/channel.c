@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/channel.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,20 @@ bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq) {
 }
 
 bool qn_channel_owes_ack(const struct qn_channel *channel) { return channel->received > channel->acknowledged; }
+
+void qn_channel_check(const struct qn_channel *channel) {
+    size_t bytes = 0;
+    uint64_t seq = 0;
+    for (const struct qn_channel_item *item = channel->first; item != NULL; item = item->next) {
+        assert(seq == 0 || item->seq == seq + 1);
+        seq = item->seq;
+        bytes += item->len;
+    }
+    assert(channel->first == NULL || seq + 1 == channel->next_seq);
+    assert(bytes == channel->queued_bytes);
+    assert(bytes <= (channel->limit_bytes != 0 ? channel->limit_bytes : DEFAULT_LIMIT));
+    assert(channel->acknowledged <= channel->received);
+}
 
 void qn_channel_release(struct qn_channel *channel) {
     while (channel->first != NULL) drop_first(channel);

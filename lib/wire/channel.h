@@ -36,6 +36,7 @@ void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack);
 /* True: deliver it. False: duplicate or gap (dropped, will be resent). */
 bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq);
 bool qn_channel_owes_ack(const struct qn_channel *channel);
+void qn_channel_check(const struct qn_channel *channel); /* Asserts its limit and its order. */
 void qn_channel_release(struct qn_channel *channel); /* All-zero again, but the limit. */
 
 #endif

@@ -12,11 +12,11 @@ import xml.etree.ElementTree as xml
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CONFIGURATIONS = [
     # build folder, compiler, meson options, suites (None: all)
-    ("build-clang", "clang", ["--buildtype=debug", "--optimization=0"], ["unit", "scenario"]),
-    ("build-asan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "scenario"]),
+    ("build-clang", "clang", ["--buildtype=debug", "--optimization=0"], ["unit", "scenario", "chaos"]),
+    ("build-asan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "scenario", "chaos"]),
     ("build", "gcc", ["--buildtype=release"], None),  # Last: its tests compare traces with the other builds.
 ]
-THREAD = ("build-tsan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit", "scenario"])
+THREAD = ("build-tsan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit", "scenario", "chaos"])
 
 
 def run(command, **options):
