@@ -139,6 +139,7 @@ void reach_on_life_over(struct qn_node *node, struct remote *remote);
 /* ---- lives.c: whose life is over ---- */
 
 bool lives_is_over(const struct remote *remote, uint64_t incarnation);
+bool lives_is_over_for(const struct qn_node *node, uint16_t id, uint32_t epoch); /* Of which these are the low bits. */
 bool lives_meet(struct qn_node *node, struct remote *remote, uint64_t incarnation); /* False: that life is over. */
 void lives_tell(struct qn_node *node, uint16_t peer, enum qn_plane_id plane);
 void lives_tell_fenced(struct qn_node *node, struct remote *remote, uint64_t incarnation);

@@ -35,6 +35,15 @@ bool lives_is_over(const struct remote *remote, uint64_t incarnation) {
     return incarnation != 0 && find((struct remote *)(uintptr_t)remote, incarnation) != NULL;
 }
 
+bool lives_is_over_for(const struct qn_node *node, uint16_t id, uint32_t epoch) {
+    if (id == node->self) return !same_life(node->incarnation, epoch);
+    for (size_t i = 0; i < LIVES_MAX; i++) {
+        const struct verdict *gone = &node->remotes[id].gone[i];
+        if (gone->incarnation != 0 && same_life(gone->incarnation, epoch)) return true;
+    }
+    return false;
+}
+
 bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarnation) {
     return peer == node->self ? incarnation != node->incarnation : lives_is_over(&node->remotes[peer], incarnation);
 }

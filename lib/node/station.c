@@ -33,7 +33,7 @@ struct station {
     uint64_t click_ns; /* Time of the success being waited for. */
     uint64_t attempts; /* That it takes. */
     uint64_t next_sequence;
-    uint32_t created[2]; /* Highest create_id of a and of b that has come: what is lower and not here is over. */
+    uint32_t created[2]; /* create_id of the last LinkCreate of a and of b. */
     uint64_t rest_ns;    /* From a success until its heralds have arrived: the attempt's cycle ends then. */
 };
 
@@ -274,13 +274,21 @@ static struct station *of_link(const struct qn_node *node, uint32_t link) {
     return link < node->topology->n_links ? node->links[link].station : NULL;
 }
 
-static struct station_request *find_or_new(struct station *station, uint16_t origin, int end, uint32_t create_id) {
+/* Over, or of a life that is. LinkCreates of one life come in order, so what is lower than the last and not here is
+ * over. */
+static bool is_over(const struct qn_node *node, const struct station *station, uint16_t origin, uint32_t create_id) {
+    uint32_t last = station->created[origin == node->topology->links[station->index].a ? 0 : 1];
+    return (last >> 17 == create_id >> 17 && create_id <= last) || lives_is_over_for(node, origin, create_id >> 17);
+}
+
+static struct station_request *find_or_new(const struct qn_node *node, struct station *station, uint16_t origin,
+                                           uint32_t create_id) {
     size_t n = 0;
     for (struct list *item = station->requests.next; item != &station->requests; item = item->next, n++) {
         struct station_request *request = CONTAINER_OF(item, struct station_request, link);
         if (request->origin == origin && request->create_id == create_id) return request;
     }
-    if (create_id <= station->created[end]) return NULL; /* LinkCreates come in order: this one is over. */
+    if (is_over(node, station, origin, create_id)) return NULL;
     /* Others come before their LinkCreate: those are the ones to give up when there are too many. */
     for (struct list *item = station->requests.next, *next; n >= REQUESTS_MAX && item != &station->requests;
          item = next) {
@@ -302,8 +310,8 @@ void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m) {
     struct station *station = of_link(node, m->link);
     if (station == NULL) return;
     int end = m->origin == node->topology->links[m->link].a ? 0 : 1;
-    struct station_request *request = find_or_new(station, (uint16_t)m->origin, end, m->create_id);
-    if (m->create_id > station->created[end]) station->created[end] = m->create_id;
+    struct station_request *request = find_or_new(node, station, (uint16_t)m->origin, m->create_id);
+    station->created[end] = m->create_id;
     if (request == NULL) return;
     if (request->cancelled) {
         drop(request);
@@ -320,8 +328,7 @@ void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__Lin
     if (station == NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
     if ((from != link->a && from != link->b) || (m->origin != link->a && m->origin != link->b)) return;
-    struct station_request *request =
-        find_or_new(station, (uint16_t)m->origin, m->origin == link->a ? 0 : 1, m->create_id);
+    struct station_request *request = find_or_new(node, station, (uint16_t)m->origin, m->create_id);
     if (request == NULL || request->cancelled) return;
     int end = from == link->a ? 0 : 1;
     if (m->type == QNET__V1__LINK_TYPE__LINK_TYPE_MEASURE) { /* Keep only axes not yet known. */
@@ -341,8 +348,7 @@ void station_on_cancel(struct qn_node *node, const Qnet__V1__LinkCancel *m) {
     if (station == NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
     if (m->origin != link->a && m->origin != link->b) return;
-    struct station_request *request =
-        find_or_new(station, (uint16_t)m->origin, m->origin == link->a ? 0 : 1, m->create_id);
+    struct station_request *request = find_or_new(node, station, (uint16_t)m->origin, m->create_id);
     if (request == NULL) return;
     if (request->created)
         drop(request);
@@ -370,15 +376,17 @@ void station_on_peer_gone(struct qn_node *node, uint16_t peer) {
         const struct qn_topo_link *link = &node->topology->links[i];
         if (station == NULL || (link->a != peer && link->b != peer)) continue;
         uint16_t other = link->a == peer ? link->b : link->a;
-        while (!list_is_empty(&station->requests)) {
-            struct station_request *request = CONTAINER_OF(station->requests.next, struct station_request, link);
+        for (struct list *item = station->requests.next, *next; item != &station->requests; item = next) {
+            next = item->next;
+            struct station_request *request = CONTAINER_OF(item, struct station_request, link);
+            if (request->origin == peer && !is_over(node, station, peer, request->create_id))
+                continue; /* Of its next life, of which the other end has heard before. */
             /* Who was in it with the dead may not know that this life of it ever was. */
             const struct link_name name = {(uint32_t)i, request->origin, request->create_id};
             if (request->created && other != node->self)
                 link_send_cancel(node, other, &name, -QN_EPEER_DOWN, node_name(node, peer));
             drop(request);
         }
-        station->created[link->a == peer ? 0 : 1] = 0; /* Its next life counts from elsewhere. */
         arm(node, station);
     }
 }
@@ -408,7 +416,6 @@ void station_start(struct qn_node *node) {
             drop(CONTAINER_OF(station->requests.next, struct station_request, link));
         qn_timers_clear(&node->timers, &station->timer);
         station->next_sequence = (node->incarnation & 0x7fff) << 32 | 1; /* Unlike those of an earlier life. */
-        station->created[0] = station->created[1] = 0;
     }
 }
 

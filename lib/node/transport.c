@@ -265,6 +265,7 @@ int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon
     envelope.from = node->self;
     envelope.to = to;
     envelope.from_incarnation = node->incarnation;
+    envelope.to_incarnation = node->remotes[to].incarnation; /* 0 if not met. */
     uint8_t *bytes;
     size_t len;
     int rc = pack(node, &envelope, &bytes, &len);

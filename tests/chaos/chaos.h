@@ -20,6 +20,7 @@ enum fault_kind {
     FAULT_CRASH,   /* kill -9; a new incarnation comes after a while, */
     FAULT_RESTART, /* or at once. */
     FAULT_PAUSE,   /* SIGSTOP, and SIGCONT after a while. */
+    FAULT_DECLARE, /* An operator declares a node dead, whether it is or not. */
     FAULT_DISK,    /* Nothing can be written for a while. */
     FAULT_KINDS
 };
@@ -47,7 +48,7 @@ struct ask { /* One request of one client. */
     enum ask_state state;
     uint16_t node, peer;
     uint64_t client; /* A cancellation comes from the client of the other request. */
-    uint64_t incarnation, started_ns, answered_ns, timeout_ns;
+    uint64_t life, started_ns, answered_ns, timeout_ns;
     uint32_t number;
     bool cancelled, must_succeed, failed;
     bool two_qubits; /* ASK_GATE: a state may have grown too large. */
@@ -77,7 +78,7 @@ struct end {
 
 struct stats { /* Over all runs. */
     uint64_t runs, steps, faults[FAULT_KINDS], asked[ASK_KINDS], failed[ASK_KINDS], unanswered, emulated_s, keys, pairs,
-        states;
+        states, fenced;
 };
 
 struct chaos_options {
@@ -109,9 +110,16 @@ struct chaos {
     size_t n_prepared, cap_prepared;
     struct end *ends;
     size_t n_ends, cap_ends;
-    uint64_t *full_ns;     /* By node: when it last had hardly a free memory, + 1. */
+    uint64_t *full_ns;      /* By node: when it last had hardly a free memory, + 1. */
+    uint64_t *lives;        /* By node: how often it was started. */
+    uint64_t *incarnations; /* By node: the last seen. */
+    bool *declared;         /* By node: dead, by an operator. */
+    bool *crashed;
+    uint64_t trouble_ns;   /* Since when not all sessions have been up and all nodes running; UINT64_MAX: they are. */
     uint64_t last_up_ns;   /* When a session last came up: until then it was down. */
     struct qn_map touched; /* Qubits of pairs that users have changed. */
+    uint64_t fenced_ns;    /* The last time a node was, */
+    uint16_t fenced;       /* and which. */
     bool eve;              /* Somebody has listened. */
     bool disk_full;        /* Some disk has been. */
     struct taken {         /* Keys handed out to users. */
@@ -153,10 +161,12 @@ void fault_mend(struct chaos *chaos); /* Everything. */
 struct ask *judge_ask(struct chaos *chaos, enum ask_kind kind, uint16_t node, uint64_t timeout_ns, uint64_t *ret_id);
 void judge_reply(void *context, uint16_t node, uint64_t client, const Qnet__V1__ControlResponse *response);
 void judge_step(void *context, uint16_t node, const struct qn_event *event);
-void judge_end(struct chaos *chaos, uint16_t node); /* Of its incarnation: its requests die with it. */
-bool judge_is_quiet(void *context);                 /* Every node idle, every session up. */
-void judge_quiet(struct chaos *chaos);              /* Fails unless it is quiet, and names what is not. */
-void judge_empty(struct chaos *chaos);              /* Nothing is held, hosted or taken anywhere. */
+void judge_event(void *context, const Qnet__V1__EventInfo *info);
+void judge_crash(struct chaos *chaos, uint16_t node); /* Its requests die with it. */
+void judge_trouble(struct chaos *chaos);              /* Begins now, if it has not yet. */
+bool judge_is_quiet(void *context);                   /* Every node idle, every session up. */
+void judge_quiet(struct chaos *chaos);                /* Fails unless it is quiet, and names what is not. */
+void judge_empty(struct chaos *chaos);                /* Nothing is held, hosted or taken anywhere. */
 void judge_keys(struct chaos *chaos);
 void judge_both(struct chaos *chaos, const struct ask *ask); /* Both halves of a pair, once both are measured. */
 bool judge_certain(const struct chaos *chaos, uint16_t a, uint16_t b,

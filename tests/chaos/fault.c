@@ -5,8 +5,8 @@
 
 #include "chaos.h"
 
-const char *const fault_names[FAULT_KINDS] = {"break", "slow",    "delay", "cut", "eve",
-                                              "crash", "restart", "pause", "disk"};
+const char *const fault_names[FAULT_KINDS] = {"break", "slow",    "delay", "cut",     "eve",
+                                              "crash", "restart", "pause", "declare", "disk"};
 
 #define MS UINT64_C(1000000)
 
@@ -88,8 +88,21 @@ static void by_operator(struct chaos *chaos, enum fault_kind kind) {
 
 static void end_life(struct chaos *chaos, uint16_t node) {
     if (cluster_node(chaos->cluster, node) == NULL) return;
+    judge_trouble(chaos);
     cluster_crash(chaos->cluster, node);
-    judge_end(chaos, node);
+    judge_crash(chaos, node);
+}
+
+static void declare_dead(struct chaos *chaos, uint16_t at, uint16_t node) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__DeclareDeadRequest m = QNET__V1__DECLARE_DEAD_REQUEST__INIT;
+    if (at == node || judge_ask(chaos, ASK_FAULT, at, 0, &request.id) == NULL) return;
+    chaos_log(chaos, "declare n%u dead at n%u", node, at);
+    chaos->declared[node] = true;
+    m.node = chaos->topology.nodes[node].name;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_DECLARE_DEAD;
+    request.declare_dead = &m;
+    cluster_request(chaos->cluster, at, request.id, &request);
 }
 
 void fault_one(struct chaos *chaos) {
@@ -125,8 +138,12 @@ void fault_one(struct chaos *chaos) {
         break;
     case FAULT_PAUSE:
         chaos_log(chaos, "pause n%u", node);
+        judge_trouble(chaos);
         cluster_pause(chaos->cluster, node);
         plan(chaos, (struct plan){.at_ns = now + spread(&chaos->fault, 1, 6000) * MS, .what = RESUME_NODE, .a = node});
+        break;
+    case FAULT_DECLARE:
+        declare_dead(chaos, node, (uint16_t)qn_rng_below(&chaos->fault, chaos->topology.n_nodes));
         break;
     case FAULT_DISK:
         chaos->disk_full = true;

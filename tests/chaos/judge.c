@@ -25,7 +25,7 @@ struct ask *judge_ask(struct chaos *chaos, enum ask_kind kind, uint16_t node, ui
                         .node = node,
                         .peer = QN_NO_NODE,
                         .client = *ret_id,
-                        .incarnation = cluster_incarnation(chaos->cluster, node),
+                        .life = chaos->lives[node],
                         .started_ns = cluster_now(chaos->cluster),
                         .timeout_ns = timeout_ns != 0 ? timeout_ns : DEFAULT_TIMEOUT_NS};
     chaos->n_open++;
@@ -34,9 +34,17 @@ struct ask *judge_ask(struct chaos *chaos, enum ask_kind kind, uint16_t node, ui
     return ask;
 }
 
-void judge_end(struct chaos *chaos, uint16_t node) {
+/* ---- lives ---- */
+
+static void note_end(struct chaos *chaos, uint16_t node) {
     chaos->ends = grow(chaos->ends, &chaos->cap_ends, chaos->n_ends, sizeof *chaos->ends);
     chaos->ends[chaos->n_ends++] = (struct end){node, cluster_now(chaos->cluster)};
+}
+
+void judge_crash(struct chaos *chaos, uint16_t node) {
+    note_end(chaos, node);
+    chaos->crashed[node] = true;
+    chaos->lives[node]++;
     for (size_t i = 1; i < chaos->n_asks; i++) {
         struct ask *ask = &chaos->asks[i];
         if (ask->node != node || ask->state != OPEN) continue;
@@ -44,6 +52,34 @@ void judge_end(struct chaos *chaos, uint16_t node) {
         chaos->n_open--;
         chaos->stats->unanswered++;
     }
+}
+
+void judge_trouble(struct chaos *chaos) {
+    if (chaos->trouble_ns == UINT64_MAX) chaos->trouble_ns = cluster_now(chaos->cluster);
+}
+
+/* A life ends when a node crashes, when an operator says so, or when it was away for longer than node_dead_after. */
+static bool may_have_ended(const struct chaos *chaos, uint16_t node) {
+    double away =
+        chaos->trouble_ns == UINT64_MAX ? 0 : (double)(cluster_now(chaos->cluster) - chaos->trouble_ns) * 1e-9;
+    return chaos->crashed[node] || chaos->declared[node] || away >= chaos->topology.node_dead_after_s;
+}
+
+void judge_event(void *context, const Qnet__V1__EventInfo *info) {
+    struct chaos *chaos = context;
+    chaos_log(chaos, "%s: %s %s: %s", info->node, info->code, info->subject, info->text);
+    bool fenced = strcmp(info->code, "fenced") == 0;
+    if (!fenced && strcmp(info->code, "peer_gone") != 0) return;
+    int node = qn_topology_find_node(&chaos->topology, fenced ? info->node : info->subject);
+    if (node < 0) chaos_fail(chaos, "%s is no node", info->subject);
+    if (!may_have_ended(chaos, (uint16_t)node))
+        chaos_fail(chaos, "without reason: %s: %s n%d: %s", info->node, info->code, node, info->text);
+    note_end(chaos, (uint16_t)node);
+    chaos->crashed[node] = true; /* Others hear of it later. */
+    if (!fenced) return;
+    chaos->fenced_ns = cluster_now(chaos->cluster);
+    chaos->fenced = (uint16_t)node;
+    chaos->stats->fenced++;
 }
 
 /* ---- causes ---- */
@@ -62,6 +98,8 @@ static bool is_down_now(const struct chaos *chaos) {
                 if (qn_topology_is_neighbour(&chaos->topology, a, b) &&
                     !cluster_session_is_up(chaos->cluster, a, b, (enum qn_plane_id)plane))
                     return true;
+    for (uint16_t i = 0; i < chaos->topology.n_nodes; i++)
+        if (cluster_is_paused(chaos->cluster, i)) return true;
     return false;
 }
 
@@ -126,11 +164,15 @@ static bool cause_is_possible(const struct chaos *chaos, const struct ask *ask, 
     case QN_ECANCELLED:
         return ask->cancelled;
     case QN_ENOT_FOUND: /* Gone meanwhile. */
-        return ask->kind == ASK_GATE || ask->kind == ASK_KEY;
+        return ask->kind == ASK_GATE || ask->kind == ASK_KEY || ask->kind == ASK_FAULT;
     case QN_ELIMIT: /* States of more than eleven qubits. */
         return ask->kind == ASK_GATE && ask->two_qubits;
     case QN_EQBER:
         return ask->kind == ASK_BB84 && (chaos->eve || !chaos->ideal);
+    case QN_EUNREACHABLE:
+        return took >= ask->timeout_ns && (is_down_now(chaos) || chaos->last_up_ns >= ask->started_ns);
+    case QN_EFENCED: /* judge_event has seen that there was a reason. */
+        return chaos->fenced_ns == cluster_now(chaos->cluster) && chaos->fenced == ask->node;
     case QN_ESTORE:
         return chaos->disk_full && (ask->kind == ASK_BB84 || ask->kind == ASK_KEY);
     default:
@@ -255,7 +297,8 @@ static void judge_block(const struct chaos *chaos, const struct ask *ask, const 
 static void on_gate(struct chaos *chaos, struct ask *ask, const Qnet__V1__GateResult *m) {
     for (size_t i = 0; i < m->n_qubits; i++) {
         chaos->prepared = grow(chaos->prepared, &chaos->cap_prepared, chaos->n_prepared, sizeof *chaos->prepared);
-        chaos->prepared[chaos->n_prepared++] = (struct user_qubit){ask->node, ask->incarnation, m->qubits[i]};
+        chaos->prepared[chaos->n_prepared++] =
+            (struct user_qubit){ask->node, cluster_incarnation(chaos->cluster, ask->node), m->qubits[i]};
     }
     if (m->n_outcomes > 0) ask->outcome = m->outcomes[0];
 }
@@ -275,7 +318,7 @@ void judge_reply(void *context, uint16_t node, uint64_t client, const Qnet__V1__
     struct chaos *chaos = context;
     if (m->id == 0 || m->id >= chaos->n_asks) chaos_fail(chaos, "an answer to nobody's request");
     struct ask *ask = &chaos->asks[m->id];
-    if (ask->client != client || ask->node != node || ask->incarnation != cluster_incarnation(chaos->cluster, node))
+    if (ask->client != client || ask->node != node || ask->life != chaos->lives[node])
         chaos_fail(chaos, "request %llu was answered to somebody else", (unsigned long long)m->id);
     if (ask->state != OPEN)
         chaos_fail(chaos, "request %llu was answered %s", (unsigned long long)m->id,

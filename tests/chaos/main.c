@@ -12,17 +12,17 @@
 
 #include "chaos.h"
 
-static const char usage[] =
-    "usage: chaos [options]\n"
-    "  --seed N         the first seed (default 1)\n"
-    "  --runs N         so many seeds (default 1)\n"
-    "  --minutes M      or until so much time has passed\n"
-    "  --intensity I    0: no faults, to 3: many (default: drawn from the seed)\n"
-    "  --without KIND   no faults of this kind (may be repeated): break slow delay cut eve crash restart pause disk\n"
-    "  --trace          print what happens\n"
-    "  --twice          run each seed twice: the traces must be equal\n"
-    "  --keep-going     each seed in a process of its own; count the failures\n"
-    "  --help\n";
+static const char usage[] = "usage: chaos [options]\n"
+                            "  --seed N         the first seed (default 1)\n"
+                            "  --runs N         so many seeds (default 1)\n"
+                            "  --minutes M      or until so much time has passed\n"
+                            "  --intensity I    0: no faults, to 3: many (default: drawn from the seed)\n"
+                            "  --without KIND   no faults of this kind (may be repeated): break slow delay cut eve "
+                            "crash restart pause declare disk\n"
+                            "  --trace          print what happens\n"
+                            "  --twice          run each seed twice: the traces must be equal\n"
+                            "  --keep-going     each seed in a process of its own; count the failures\n"
+                            "  --help\n";
 
 static char repeat[256]; /* What to print when this process is about to end badly. */
 
@@ -85,9 +85,9 @@ static void print_stats(const struct stats *stats, double took) {
     printf("\nrequests (of them failed):");
     for (int i = 0; i < ASK_KINDS; i++)
         printf(" %s %llu (%llu)", asks[i], (unsigned long long)stats->asked[i], (unsigned long long)stats->failed[i]);
-    printf("; died with their node %llu\nmade: %llu pairs, %llu states teleported, %llu keys\n",
-           (unsigned long long)stats->unanswered, (unsigned long long)stats->pairs, (unsigned long long)stats->states,
-           (unsigned long long)stats->keys);
+    printf("; died with their node %llu\nfenced %llu\nmade: %llu pairs, %llu states teleported, %llu keys\n",
+           (unsigned long long)stats->unanswered, (unsigned long long)stats->fenced, (unsigned long long)stats->pairs,
+           (unsigned long long)stats->states, (unsigned long long)stats->keys);
 }
 
 static bool add_kind(unsigned *kinds, const char *name) {

@@ -102,7 +102,8 @@ char *network_random(uint64_t seed, bool *ret_ideal) {
     qn_rng_init(&d.rng, seed, "network", 0);
     d.ideal = chance(&d.rng, 0.4);
     d.n = (size_t)between(&d.rng, 2, NODES_MAX);
-    qn_buf_printf(&d.out, "version: 1\nnetwork: chaos\nseed: %llu\nnodes:\n", (unsigned long long)seed);
+    qn_buf_printf(&d.out, "version: 1\nnetwork: chaos\nseed: %llu\nnode_dead_after: %ums\nnodes:\n",
+                  (unsigned long long)seed, (unsigned)spread(&d.rng, 500, 30000));
     for (size_t i = 0; i < d.n; i++) node(&d, i);
     qn_buf_printf(&d.out, "links:\n");
     bool whole = chance(&d.rng, 0.97); /* Else parts may be left that no link joins. */

@@ -50,10 +50,6 @@ void chaos_fail(const struct chaos *chaos, const char *format, ...) {
     abort(); /* main.c prints the line that repeats it. */
 }
 
-static void on_event(void *context, const Qnet__V1__EventInfo *info) {
-    chaos_log(context, "%s: %s %s: %s", info->node, info->code, info->subject, info->text);
-}
-
 static void make_network(struct chaos *chaos) {
     struct qn_buf diagnostics = {0};
     chaos->yaml = network_random(chaos->options.seed, &chaos->ideal);
@@ -69,15 +65,22 @@ static void make_network(struct chaos *chaos) {
                                     .jitter_ns = spread(&rng, 1000, 50 * MS),
                                     .job_ns = spread(&rng, 1000, 100 * MS),
                                     .store_ns = spread(&rng, 1000, 500 * MS),
+                                    .silence_ns = spread(&rng, 500, 15000) * MS,
                                     .notice_ns = spread(&rng, 1000, 2000 * MS),
                                     .check = true,
                                     .trace = true,
                                     .context = chaos,
                                     .on_reply = judge_reply,
-                                    .on_event = chaos->options.trace ? on_event : NULL,
+                                    .on_event = judge_event,
                                     .on_step = judge_step};
     chaos->full_ns = calloc(chaos->topology.n_nodes, sizeof *chaos->full_ns);
-    if (chaos->full_ns == NULL || cluster_new(&config, &chaos->cluster) < 0) abort();
+    chaos->lives = calloc(chaos->topology.n_nodes, sizeof *chaos->lives);
+    chaos->incarnations = calloc(chaos->topology.n_nodes, sizeof *chaos->incarnations);
+    chaos->declared = calloc(chaos->topology.n_nodes, sizeof *chaos->declared);
+    chaos->crashed = calloc(chaos->topology.n_nodes, sizeof *chaos->crashed);
+    if (chaos->full_ns == NULL || chaos->lives == NULL || chaos->incarnations == NULL || chaos->declared == NULL ||
+        chaos->crashed == NULL || cluster_new(&config, &chaos->cluster) < 0)
+        abort();
 }
 
 static void disturb(struct chaos *chaos) {
@@ -131,6 +134,10 @@ static void chaos_free(struct chaos *chaos) {
     free(chaos->ends);
     free(chaos->taken);
     free(chaos->full_ns);
+    free(chaos->lives);
+    free(chaos->incarnations);
+    free(chaos->declared);
+    free(chaos->crashed);
     free(chaos->yaml);
 }
 

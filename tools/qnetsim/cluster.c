@@ -28,6 +28,7 @@ struct life {             /* One node: its present life. */
     struct disk disk; /* Over all lives. */
     bool store_due, store_fault;
     bool paused;
+    uint64_t pauses;      /* How often. */
     struct item *waiting; /* What has come while it was paused, in order. */
     size_t n_waiting, cap_waiting;
 };
@@ -501,7 +502,22 @@ void cluster_fill_disk(struct cluster *cluster, uint16_t node, bool full) { clus
 const struct disk *cluster_disk(const struct cluster *cluster, uint16_t node) { return &cluster->lives[node].disk; }
 
 void cluster_pause(struct cluster *cluster, uint16_t node) {
-    if (cluster->lives[node].node != NULL) cluster->lives[node].paused = true;
+    struct life *life = &cluster->lives[node];
+    if (life->node == NULL || life->paused) return;
+    life->paused = true;
+    life->pauses++;
+    for (uint16_t peer = 0; peer < cluster->n && cluster->config.silence_ns > 0; peer++)
+        for (int plane = 0; plane < 2; plane++) {
+            const struct session *session = session_of(cluster, node, peer, (enum qn_plane_id)plane);
+            if (session == NULL || !session->up) continue;
+            queue_push(&cluster->queue, (struct item){.due_ns = cluster->now_ns + cluster->config.silence_ns,
+                                                      .kind = ITEM_SESSION_LOST,
+                                                      .node = peer,
+                                                      .peer = node,
+                                                      .plane = (enum qn_plane_id)plane,
+                                                      .epoch = session->epoch,
+                                                      .client = life->pauses});
+        }
 }
 
 void cluster_resume(struct cluster *cluster, uint16_t node) {
@@ -540,6 +556,10 @@ static void to_node(struct cluster *cluster, struct item *item) {
         happen(cluster, item);
 }
 
+static bool is_lost(const struct life *peer, const struct item *item) { /* Dead, or still in that pause. */
+    return peer->node == NULL || (peer->paused && peer->pauses == item->client);
+}
+
 bool cluster_step(struct cluster *cluster) {
     if (cluster->queue.len == 0) return false;
     struct item item = queue_pop(&cluster->queue);
@@ -553,7 +573,8 @@ bool cluster_step(struct cluster *cluster) {
         if (may_be_up(cluster, item.node, item.peer, session)) set_up(cluster, item.node, item.peer, item.plane, true);
         return true;
     case ITEM_SESSION_LOST:
-        if (session->epoch == item.epoch) set_up(cluster, item.node, item.peer, item.plane, false);
+        if (session->epoch == item.epoch && is_lost(&cluster->lives[item.peer], &item))
+            set_up(cluster, item.node, item.peer, item.plane, false);
         return true;
     case ITEM_MESSAGE:
         obsolete = session->epoch != item.epoch;

@@ -22,6 +22,7 @@ struct cluster_config {
     uint64_t jitter_ns;                 /* Up to this much more, at random; each session stays in order. */
     uint64_t job_ns;                    /* A job takes up to this long, at random. */
     uint64_t store_ns;                  /* A change of a key store is durable up to so much later. */
+    uint64_t silence_ns;                /* Its neighbours give up a paused node's sessions after so long; 0: never. */
     uint64_t notice_ns;                 /* Its neighbours notice a node's crash up to this much later. */
     const struct qn_initial_secret *(*secrets)(void *context, uint16_t node,
                                                size_t *ret_len); /* Of a node at its start. May be NULL. */

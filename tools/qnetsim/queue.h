@@ -14,7 +14,7 @@ enum item_kind {
     ITEM_REQUEST,      /* client, bytes */
     ITEM_CLIENT_GONE,  /* client */
     ITEM_SESSION_UP,   /* plane, peer: both ends may have a session again */
-    ITEM_SESSION_LOST, /* plane, peer: the node notices that its peer has died */
+    ITEM_SESSION_LOST, /* plane, peer: the node notices that its peer is dead, or silent */
     ITEM_SESSION_DOWN, /* plane, peer: only in what waits for a paused node */
 };
 
@@ -23,8 +23,8 @@ struct item { /* Something that happens to a node. */
     enum item_kind kind;
     uint16_t node, peer;
     enum qn_plane_id plane;
-    uint64_t epoch; /* Of the session, or of the node's life: what a break or a crash swallows. */
-    uint64_t client;
+    uint64_t epoch;     /* Of the session, or of the node's life: what a break or a crash swallows. */
+    uint64_t client;    /* Or the number of the pause that makes a session be lost. */
     struct qn_job *job; /* Owned. */
     uint8_t *bytes;     /* Owned. */
     size_t len;
