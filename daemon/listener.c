@@ -24,7 +24,7 @@
 #include "daemon.h"
 #include "qnet/v1/session.pb-c.h"
 
-#define BACKLOG 256
+#define BACKLOG 1024
 #define PATIENCE_MS 1000 /* A caller that has shown its preface keeps its place for so long, come who may. */
 
 static const char *const plane_names[] = {"classical", "quantum"};

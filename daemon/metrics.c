@@ -164,6 +164,10 @@ static int write_failures(const struct daemon *daemon, struct qn_buf *out) {
                                plane_names[plane], lane_failure_names[failure], (unsigned long long)n);
         }
     }
+    if (rc == 0) rc = head(out, "qnetd_connections_accepted_total", "counter", "Connections of whomever, accepted.");
+    for (int plane = 0; rc == 0 && plane < 2; plane++)
+        rc = qn_buf_printf(out, "qnetd_connections_accepted_total{plane=\"%s\"} %llu\n", plane_names[plane],
+                           (unsigned long long)daemon->listeners[plane].n_accepted);
     if (rc == 0)
         rc = head(out, "qnetd_connections_refused_total", "counter",
                   "Connections dropped for a limit: an address came too often, or all places were taken.");
