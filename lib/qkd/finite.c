@@ -88,6 +88,13 @@ static struct singles one_decoy(const struct qn_decoy *source, const struct qn_f
     return ret;
 }
 
+/* Whatever the counts claim, the parts are no more than the whole. */
+static struct singles within(struct singles singles, double n) {
+    singles.s0 = fmin(singles.s0, n);
+    singles.s1 = fmin(singles.s1, n - singles.s0);
+    return singles;
+}
+
 /* Errors of single photons: of the two weaker intensities for two decoys (Lim eq. 4), of the two there are for one
  * (Rusca eq. A22). */
 static double single_errors(const struct qn_decoy *source, const struct qn_finite *f, const double *m, double delta) {
@@ -141,6 +148,8 @@ static void decoy(const struct qn_decoy *source, const struct qn_decoy_means *co
         key = one_decoy(source, f, counts->key_n, counts->key_m, by_intensity, f->delta_key, key_errors);
         test = one_decoy(source, f, counts->test_n, counts->test_m, true, f->delta_test, f->delta_error);
     }
+    key = within(key, f->key_total);
+    test = within(test, f->test_total);
     f->key_s0 = key.s0;
     f->key_s0_most = key.s0_most;
     f->key_s1 = key.s1;
