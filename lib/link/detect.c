@@ -147,6 +147,11 @@ void qn_detector_start(struct qn_detector *detector, const struct qn_optics *opt
     qn_rng_init(&detector->pixels.rng, seed, "pixels", index);
 }
 
+void fast_detector_use(struct qn_detector *detector, const struct fast_set *set, const struct qn_aes_set *aes) {
+    detector->set = set;
+    detector->stream.aes.set = aes;
+}
+
 /* ---- A batch of candidates, kept or not ---- */
 
 /* How many to draw at once: not many more than the stretch will need. */

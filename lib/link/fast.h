@@ -53,4 +53,8 @@ const struct fast_set *
 fast_set_at(size_t i); /* What this machine can run, the portable one first; NULL past the end. */
 const struct fast_set *fast_set_best(void);
 
+struct qn_detector;
+/* For tests: other sets than the best. After qn_detector_start. */
+void fast_detector_use(struct qn_detector *detector, const struct fast_set *set, const struct qn_aes_set *aes);
+
 #endif

@@ -35,6 +35,24 @@ void qn_wcp_decoy_bounds(double signal, double signal_gain, double decoy, double
     *ret_qber = (decoy_qber * decoy_gain * exp(decoy) - vacuum_yield / 2) / (yield * decoy);
 }
 
+void qn_wcp_two_decoy_bounds(double signal, double signal_gain, double strong, double strong_gain, double strong_qber,
+                             double weak, double weak_gain, double weak_qber, double *ret_yield, double *ret_qber) {
+    double s = strong_gain * exp(strong), w = weak_gain * exp(weak), span = strong - weak;
+    double squares = strong * strong - weak * weak;
+    double vacuum = fmax((strong * w - weak * s) / span, 0);
+    double lit = s - w - squares / (signal * signal) * (signal_gain * exp(signal) - vacuum);
+    *ret_yield = signal / (signal * span - squares) * lit;
+    *ret_qber = (strong_qber * s - weak_qber * w) / (span * *ret_yield);
+}
+
+void qn_wcp_one_decoy_bounds(double signal, double signal_gain, double decoy, double decoy_gain, double decoy_qber,
+                             double *ret_yield, double *ret_qber) {
+    double wrong = decoy_qber * decoy_gain * exp(decoy), most = 2 * wrong;
+    double unused;
+    qn_wcp_decoy_bounds(signal, signal_gain, decoy, decoy_gain, decoy_qber, most, ret_yield, &unused);
+    *ret_qber = wrong / (*ret_yield * decoy);
+}
+
 double qn_wcp_key_rate(double mean, double gain, double qber, double single_yield, double single_qber,
                        double inefficiency) {
     double single_gain = single_yield * mean * exp(-mean);

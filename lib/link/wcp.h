@@ -22,6 +22,13 @@ double qn_wcp_single_qber(const struct qn_wcp *channel);  /* e1 */
 void qn_wcp_decoy_bounds(double signal, double signal_gain, double decoy, double decoy_gain, double decoy_qber,
                          double vacuum_yield, double *ret_yield, double *ret_qber);
 
+/* The same from two weak decoys, strong + weak < signal, which also bound Y0 from below (eq. 21, 25). */
+void qn_wcp_two_decoy_bounds(double signal, double signal_gain, double strong, double strong_gain, double strong_qber,
+                             double weak, double weak_gain, double weak_qber, double *ret_yield, double *ret_qber);
+/* From one decoy and no vacuum: Y0 is at most what the decoy's errors allow, and at least 0. */
+void qn_wcp_one_decoy_bounds(double signal, double signal_gain, double decoy, double decoy_gain, double decoy_qber,
+                             double *ret_yield, double *ret_qber);
+
 /* Secret bits a pulse (eq. 1), half of the clicks being sifted away; negative if there are none. `inefficiency` is that
  * of error correction, 1 at Shannon's limit. The second takes Y1 and e1 as the channel has them: infinitely many
  * decoys. */

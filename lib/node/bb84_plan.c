@@ -57,13 +57,15 @@ int bb84_plan(const struct qn_topology *topology, const struct qn_topo_link *lin
         ret_plan->source.probability[k] = link->probabilities.value[k];
     }
     ret_source->n = ret_plan->source.n;
-    ret_source->test_basis = ret_receiver->test_basis = 1 - ret_plan->key_basis;
+    ret_source->test_basis = 1 - ret_plan->key_basis;
     for (unsigned k = 0; k < ret_source->n; k++) {
         ret_source->mean[k] = ret_plan->source.mean[k];
         ret_source->probability[k] = ret_plan->source.probability[k];
     }
     int rc = qn_source_settle(ret_source);
     if (rc < 0) return rc;
+    ret_receiver->test_basis = ret_source->test_basis; /* Settling has rounded. */
+    ret_plan->key_basis = 1 - ret_source->test_basis;
     for (unsigned k = 0; k < ret_source->n; k++) ret_plan->source.probability[k] = ret_source->probability[k];
     qn_plan_evaluate(&channel, &terms, ret_plan);
     return ret_plan->rate > 0 ? 0 : -QN_ENO_KEY;

@@ -14,6 +14,7 @@ struct link_reading {
     struct slots own;
     struct link_draft draft;
     uint32_t ends[2]; /* Values in the tree that name a and b. */
+    uint32_t preset;  /* And the preset; 0 for none. */
 };
 
 static struct qn_topo_node *node_at(const struct link_reading *reading, uint16_t index) {
@@ -112,7 +113,7 @@ static bool gives(const struct link_reading *reading, enum link_field field) {
 
 /* Where to point for a field: at its value, wherever it is given, else at the link. */
 static struct place place_given(const struct link_reading *reading, enum link_field field) {
-    uint32_t value = reading->own.value[field];
+    uint32_t value = field == LINK_PRESET ? reading->preset : reading->own.value[field];
     if (value == 0) value = reading->reader->link_defaults.value[field];
     return place_of(reading->reader, value != 0 ? value : reading->entry->key);
 }
@@ -182,8 +183,11 @@ static void check_protocol(struct link_reading *reading) {
     check_intensities(reading);
     check_probabilities(reading);
     if (source->source != QN_SOURCE_WEAK_COHERENT && (link->protocol != QN_PROTOCOL_PLAIN || link->intensities.n > 0))
-        diag_error(diags, place_given(reading, LINK_PROTOCOL),
-                   "%s has decoys or intensities, but \"%s\" sends %s photons; valid: source: weak-coherent",
+        diag_error(diags,
+                   place_given(reading, gives(reading, LINK_PROTOCOL)      ? LINK_PROTOCOL
+                                        : gives(reading, LINK_INTENSITIES) ? LINK_INTENSITIES
+                                                                           : LINK_PRESET),
+                   "%s has intensities or decoys, and \"%s\" is no laser (source: %s); valid: source: weak-coherent",
                    reading->owner.s, source->name, source_words[source->source]);
     if (link->aperture_km > 0 && link->beam_waist_km == 0 && link->divergence_rad == 0)
         diag_error(diags, place_given(reading, LINK_APERTURE),
@@ -308,14 +312,14 @@ static void link_read(struct reader *reader, const struct named *entry, struct q
     unsigned parts = has_kind ? LINK_PART(link->kind) : 0;
     slots_move(&reading.own, &head, LINK_PRESET);
     if (head.value[LINK_PRESET] == 0) head.value[LINK_PRESET] = reader->link_defaults.value[LINK_PRESET];
-    reading.own.value[LINK_PRESET] = head.value[LINK_PRESET];
     reading.own.key[LINK_PRESET] = head.key[LINK_PRESET];
+    reading.preset = head.value[LINK_PRESET];
     head.value[LINK_KIND] = 0;
-    (void)slots_apply(reader, &link_table, &head, parts, &reading.draft);
+    uint64_t wrong = slots_apply(reader, &link_table, &head, parts, &reading.draft);
     preset_fill_link(link, reading.draft.preset);
     enum qn_protocol preset_protocol = link->protocol;
     (void)slots_apply(reader, &link_table, &reader->link_defaults, parts, &reading.draft);
-    uint64_t wrong = slots_apply(reader, &link_table, &reading.own, ~0u, &reading.draft);
+    wrong |= slots_apply(reader, &link_table, &reading.own, ~0u, &reading.draft);
     if (has_kind) {
         via_read(&reading, has_ends);
         reading.own.key[LINK_VIA] = 0; /* Has been judged. */

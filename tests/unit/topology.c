@@ -720,6 +720,109 @@ Test(emit, keeps_every_bit_of_every_number) {
     qn_topology_release(&t);
 }
 
+/* ---- Protocols of BB84 links ---- */
+
+/* Exactly these lines. */
+static void expect_bad(const char *text, const char *lines) {
+    struct qn_topology t;
+    struct qn_buf diagnostics = {0};
+    cr_assert_eq(qn_topology_parse("f", text, strlen(text), &t, &diagnostics), -QN_EPARSE);
+    cr_assert_str_eq(text_of(&diagnostics), lines);
+    qn_buf_release(&diagnostics);
+}
+
+#define PULSES HEAD "  s: {role: source}\n  d: {role: detector}\nlinks:\n"
+
+Test(bb84, protocol_follows_from_the_intensities) {
+    static const struct {
+        const char *link;
+        enum qn_protocol protocol;
+        uint32_t n;
+    } rows[] = {
+        {"", QN_PROTOCOL_PLAIN, 0},
+        {", intensities: 0.3", QN_PROTOCOL_PLAIN, 1},
+        {", intensities: [0.5, 0.1], probabilities: [80%, 0.2]", QN_PROTOCOL_ONE_DECOY, 2},
+        {", intensities: [0.5, 0.1, 0], probabilities: [0.7, 0.2, 0.1]", QN_PROTOCOL_TWO_DECOY, 3},
+        {", protocol: two-decoy", QN_PROTOCOL_TWO_DECOY, 0},
+        {", preset: lim2014", QN_PROTOCOL_TWO_DECOY, 3},
+        {", preset: lim2014, protocol: one-decoy", QN_PROTOCOL_ONE_DECOY, 0}, /* Its intensities are of two decoys. */
+        {", preset: lim2014, intensities: [0.5, 0.1], probabilities: [0.8, 0.2]", QN_PROTOCOL_ONE_DECOY, 2},
+        {", aperture: 0.3m, beam_waist: 1m, divergence: 0.1mrad", QN_PROTOCOL_PLAIN, 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[512];
+        snprintf(text, sizeof(text), PULSES "  l: {between: [s, d]%s}\n", rows[i].link);
+        struct qn_topology t = parse_good(text);
+        cr_assert_eq(t.links[0].protocol, rows[i].protocol, "%s", rows[i].link);
+        cr_assert_eq(t.links[0].intensities.n, rows[i].n, "%s", rows[i].link);
+        cr_assert_eq(t.links[0].probabilities.n, rows[i].n, "%s", rows[i].link);
+        expect_round_trip(&t);
+        qn_topology_release(&t);
+    }
+}
+
+Test(bb84, says_what_is_wrong_with_its_decoys) {
+    expect_bad(
+        PULSES "  a: {between: [s, d], intensities: [0.1, 0.5], probabilities: [0.5, 0.5]}\n"
+               "  b: {between: [s, d], protocol: two-decoy, intensities: [0.5, 0.1], probabilities: [0.5, 0.5]}\n"
+               "  c: {between: [s, d], intensities: [0.5, 0.1]}\n"
+               "  e: {between: [s, d], intensities: [0.5, 0.1], probabilities: [0.5, 0.4]}\n"
+               "  f: {between: [s, d], intensities: [0.5, 0], probabilities: [0.5, 0.5]}\n"
+               "  g: {between: [s, d], intensities: [0.5, 0.3, 0.2], probabilities: [0.5, 0.3, 0.2]}\n"
+               "  h: {between: [s, d], intensities: [], probabilities: {a: b}}\n"
+               "  i: {between: [s, d], intensities: [0.5, [0.1]], probabilities: [0.5, 2]}\n"
+               "  j: {between: [s, d], aperture: 1m}\n"
+               "  k: {between: [s, d], divergence: 1urad}\n"
+               "  l: {between: [s, d], preset: lim}\n"
+               "  m: {between: [s, d], intensities: [9, 8, 7, 6, 5, 4, 3, 2, 1]}\n",
+        "f:7:37: error: intensity 0.5 of link \"a\" does not lie below 0.1; valid: strongest first\n"
+        "f:8:58: error: link \"b\" has 2 intensities with protocol two-decoy; valid: 3, strongest first\n"
+        "f:9:37: error: link \"c\" has 2 intensities and 0 probabilities; valid: as many\n"
+        "f:10:64: error: the probabilities of link \"e\" sum to 0.9; valid: 1\n"
+        "f:11:37: error: link \"f\" sends vacuum with protocol one-decoy; valid: above 0, or three intensities\n"
+        "f:12:37: error: the strongest intensity of link \"g\" is not above the sum of the others; valid: above "
+        "0.5\n"
+        "f:13:37: error: intensities is empty; valid: a list, intensities: [value, value]\n"
+        "f:13:56: error: probabilities is a mapping; valid: a list, probabilities: [value, value]\n"
+        "f:14:43: error: a value of intensities is a collection; valid: a number\n"
+        "f:14:72: error: probabilities \"2\" is too large; valid: a fraction from 0 to 1, such as 0.01 or 1%\n"
+        "f:15:34: error: link \"j\" is in free space with a beam of no width; valid: beam_waist or divergence "
+        "above 0\n"
+        "f:16:36: error: link \"k\" has a beam but no telescope to catch it; valid: aperture above 0\n"
+        "f:17:32: error: unknown preset \"lim\": did you mean \"lim2014\"? valid: none, gys, lim2014, rusca2018, "
+        "yuan2018, li2023, boaron2018\n"
+        "f:18:62: error: intensities has more than 8 values\n");
+}
+
+Test(bb84, a_preset_reaches_the_ends_but_not_what_they_give) {
+    struct qn_topology t = parse_good(HEAD "  s: {role: source, clock: 10MHz}\n  d: {role: detector, dark_rate: 5Hz}\n"
+                                           "links:\n  l: {between: [d, s], preset: rusca2018}\n");
+    cr_assert_eq(t.nodes[0].clock_hz, 10e6);
+    cr_assert_eq(t.nodes[1].dark_rate_hz, 5);
+    cr_assert_eq(t.nodes[1].detector_efficiency, 0.5);
+    cr_assert_eq(t.nodes[1].dead_s, 100e-9);
+    cr_assert_eq(t.nodes[1].dead_scope, QN_DEAD_TIME_RECEIVER);
+    cr_assert_eq(t.links[0].a, 0u);
+    expect_round_trip(&t);
+    qn_topology_release(&t);
+    t = parse_good(HEAD "  s: {role: source}\n  d: {role: detector}\n  m: {role: memory}\ndefaults: {node: {clock: "
+                        "1MHz}, link: {preset: li2023}}\nlinks:\n  l: {between: [d, s]}\n  w: {between: [s, m], kind: "
+                        "classical}\n");
+    cr_assert_eq(t.nodes[0].clock_hz, 1e6);
+    cr_assert_eq(t.links[0].intensities.value[0], 0.707);
+    cr_assert_eq(t.links[1].intensities.n, 0u);
+    qn_topology_release(&t);
+}
+
+Test(bb84, a_node_has_the_hardware_of_one_preset) {
+    expect_bad(HEAD "  s: {role: source, source: single-photon}\n  t: {role: source}\n  d: {role: detector}\nlinks:\n"
+                    "  l: {between: [t, d], preset: gys}\n  m: {between: [s, d], preset: li2023}\n",
+               "f:9:32: error: node \"d\" would have the hardware of li2023 by link \"m\", but has that of gys by link "
+               "\"l\"; valid: one preset a node\n"
+               "f:9:32: error: link \"m\" has intensities or decoys, and \"s\" is no laser (source: single-photon); "
+               "valid: source: weak-coherent\n");
+}
+
 /* ---- Emitters ---- */
 
 Test(emit, writes_the_canonical_form) {
