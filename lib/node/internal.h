@@ -447,7 +447,7 @@ struct qn_node {
     struct edges *edges;             /* route.c */
     uint64_t dead_after_ns;
     uint32_t n_reached; /* Nodes, this one included. */
-    struct qn_timer watch, gathered;
+    struct qn_timer watch, gathered, contact;
     struct qn_buf scratch, packed;
     struct held *local_first, *local_last;
 

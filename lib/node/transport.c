@@ -16,6 +16,7 @@
 #define HELD_LIMIT ((size_t)4 << 20)
 #define MAX_HOPS 64
 #define ACK_EVERY 64
+#define NOBODY 1 /* An incarnation that no process has, but by a chance of 2^-63. */
 
 struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id) {
     return id < node->topology->n_nodes ? node->neighbour_of[id] : NULL;
@@ -319,6 +320,27 @@ int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *m
                             : push(node, &node->remotes[to].ways[QN_QUANTUM], bytes, len);
 }
 
+/* Somebody has heard of a life that this node has not met: a message for none of its lives makes it say who it is. */
+static void make_contact(struct qn_node *node) {
+    bool *marks = calloc(node->topology->n_nodes, sizeof *marks);
+    if (marks == NULL) return;
+    qn_plane_mark_unmet(node->plane, marks);
+    for (size_t i = 0; i < node->topology->n_nodes; i++) {
+        if (!marks[i]) continue;
+        Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+        envelope.to_incarnation = NOBODY;
+        transport_send_away(node, (uint16_t)i, &envelope);
+    }
+    free(marks);
+    node_timer(node, &node->contact, node->now_ns + node->resend_ns);
+}
+
+static void on_contact_due(void *context, struct qn_timer *timer) {
+    struct qn_node *node = context;
+    (void)timer;
+    if (qn_plane_mark_unmet(node->plane, NULL)) make_contact(node);
+}
+
 void transport_send_plane(struct qn_node *node) {
     struct qn_plane_out out;
     while (qn_plane_next_out(node->plane, &out)) { /* Envelope field 16, without packing the message again. */
@@ -330,6 +352,7 @@ void transport_send_plane(struct qn_node *node) {
         if (qn_buf_append(buf, tag, n) < 0 || qn_buf_append(buf, out.bytes, out.len) < 0) continue;
         push(node, &node->remotes[out.to].ways[QN_QUANTUM], buf->data, buf->len);
     }
+    if (node->contact.slot == 0 && qn_plane_mark_unmet(node->plane, NULL)) make_contact(node);
 }
 
 /* ---- receiving ---- */
@@ -592,6 +615,7 @@ void transport_start(struct qn_node *node) {
 }
 
 int transport_init(struct qn_node *node) {
+    node->contact.fire = on_contact_due;
     size_t n = node->topology->n_nodes;
     node->remotes = calloc(n, sizeof *node->remotes);
     node->neighbour_of = calloc(n, sizeof(struct neighbour *));

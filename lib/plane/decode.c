@@ -240,7 +240,9 @@ static int on_who_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Who
 }
 
 static int on_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Has *m) {
-    if (m->status > 2 || !is_node(plane, m->host)) return -QN_EPROTOCOL;
+    if (m->status > 2 || !is_node(plane, m->host) || m->n_nodes != m->n_lives) return -QN_EPROTOCOL;
+    for (size_t i = 0; i < m->n_nodes; i++)
+        if (!is_node(plane, m->nodes[i])) return -QN_EPROTOCOL;
     r11_has(plane, from, m);
     return 0;
 }
@@ -305,6 +307,7 @@ static int dispatch(struct qn_plane *plane, uint16_t from, const Qnet__V1__Plane
 int qn_plane_on_message(struct qn_plane *plane, uint16_t from, const Qnet__V1__PlaneMessage *message) {
     if (from >= plane->config.n_nodes || from == plane->config.self || plane->down[from]) return -QN_EPROTOCOL;
     if (plane->n_deferred >= PLANE_DEFERRED_MAX) return -QN_ELIMIT;
+    if (is_gone(plane, plane->config.self, read_life(message->to_life))) return 0; /* For who we were before. */
     int rc = dispatch(plane, from, message);
     settle(plane);
     return rc;

@@ -44,11 +44,11 @@ static bool answer_is_held(const struct qn_plane *plane, uint64_t op_id) {
 
 /* ---- custody ---- */
 
-struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, Qnet__V1__ShipKind kind) {
+struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, uint32_t life, Qnet__V1__ShipKind kind) {
     struct frozen *frozen = must(calloc(1, sizeof *frozen));
     frozen->transfer = (uint64_t)plane->config.self << 48 | plane->next_transfer++;
     frozen->to = to;
-    frozen->to_life = life_at(plane, to);
+    frozen->to_life = life;
     frozen->kind = kind;
     frozen->group = group;
     qn_map_remove(&plane->groups, group->id);
@@ -110,18 +110,21 @@ static void put_on_probation(struct qn_plane *plane, struct group *group, const 
 /* R8: a host owns a live qubit of every group; the answer is not seen before that holds again. */
 void r8_hand_over(struct qn_plane *plane, struct group *group, const struct answer *answer) {
     uint16_t heir = UINT16_MAX;
+    uint32_t life = QN_LIFE_UNKNOWN;
     for (size_t i = 0; group != NULL && i < group->n; i++) {
         uint16_t owner = group->members[i].owner;
         if (owner == plane->config.self)
             group = NULL; /* Nothing to hand over. */
-        else if (owner < heir && !is_gone(plane, owner, group->members[i].owner_life))
+        else if (owner < heir && !is_gone(plane, owner, group->members[i].owner_life)) {
             heir = owner;
+            life = group->members[i].owner_life;
+        }
     }
     if (group == NULL || heir == UINT16_MAX) {
         if (answer != NULL) answer_release(plane, answer);
         return;
     }
-    struct frozen *frozen = ship(plane, group, heir, QNET__V1__SHIP_KIND__SHIP_KIND_MOVE);
+    struct frozen *frozen = ship(plane, group, heir, life, QNET__V1__SHIP_KIND__SHIP_KIND_MOVE);
     if (answer != NULL) {
         frozen->has_answer = true;
         frozen->answer = *answer;
@@ -166,7 +169,7 @@ static void r5_joint_request(struct qn_plane *plane, const struct request *reque
     else if (qubit_is_hosted(other))
         execute_for(plane, op);
     else if (group->id > request->bound)
-        send_ship(plane, ship(plane, group, op->requester, QNET__V1__SHIP_KIND__SHIP_KIND_FETCH));
+        send_ship(plane, ship(plane, group, op->requester, life_of(op->id), QNET__V1__SHIP_KIND__SHIP_KIND_FETCH));
     else {
         struct hint hint = hint_of(plane, group, group_find(group, want->id));
         send_redirect(plane, op, &hint);
@@ -179,7 +182,7 @@ static void not_here(struct qn_plane *plane, const struct request *request, stru
         struct answer answer = {.op_id = op->id, .requester = op->requester, .outcome = q->last_outcome};
         if (!answer_is_held(plane, op->id)) answer_release(plane, &answer);
     } else if (q != NULL && q->moved && !is_gone(plane, q->next_host, q->next_life))
-        send_request(plane, q->next_host, request);
+        send_request(plane, q->next_host, q->next_life, request);
     else if (qubit_may_come(plane, request->want, q))
         put_off(plane, qubit_make(plane, request->want), request);
     else
@@ -295,11 +298,11 @@ void r6_ship(struct qn_plane *plane, struct shipment *shipment) {
 void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_id, const struct answer *answer) {
     struct group *group = frozen->group;
     qn_map_remove(&plane->frozen, frozen->transfer);
-    send_ship_done(plane, frozen->to, frozen->transfer);
+    send_ship_done(plane, frozen->to, frozen->to_life, frozen->transfer);
     for (size_t i = 0; i < group->n; i++) {
         struct member *m = &group->members[i];
         struct qubit *q = m->record;
-        struct hint hint = {m->qubit, group_id, frozen->to, m->version + 1, .life = life_at(plane, frozen->to)};
+        struct hint hint = {m->qubit, group_id, frozen->to, m->version + 1, .life = frozen->to_life};
         q->group = NULL;
         q->moved = true;
         q->next_host = frozen->to;
@@ -312,7 +315,7 @@ void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_i
             q->memory = m->memory;
             r9_learn(q, &hint);
         } else if (!is_gone(plane, m->owner, m->owner_life) && m->owner != frozen->to && !frozen->quiet)
-            send_hint(plane, m->owner, &hint);
+            send_hint(plane, m->owner, m->owner_life, &hint);
         qubit_thaw(plane, q);
         qubit_untidy(plane, q);
     }

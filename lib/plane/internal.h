@@ -200,6 +200,7 @@ struct qubit { /* All this process knows of one qubit. */
 struct out {
     struct out *next;
     uint16_t to;
+    uint32_t life; /* Of the receiver, that it is for. */
     size_t len;
     uint8_t bytes[];
 };
@@ -243,6 +244,7 @@ struct qn_plane {
     struct qubit *thawing_first, *thawing_last, *untidy, *oldest, *youngest;
 
     struct out *out_first, *out_last, *out_taken;
+    struct out *early; /* For lives that have not been met yet. */
     size_t n_out;
     struct results results;
     struct arrivals arrivals;
@@ -306,7 +308,7 @@ void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group, 
 void r7_ship_nack(struct qn_plane *plane, struct frozen *frozen, const struct hint *next); /* NULL: it leads nowhere. */
 void r7_confirm(struct qn_plane *plane, struct group *group);
 void r8_hand_over(struct qn_plane *plane, struct group *group, const struct answer *answer);
-struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, Qnet__V1__ShipKind kind);
+struct frozen *ship(struct qn_plane *plane, struct group *group, uint16_t to, uint32_t life, Qnet__V1__ShipKind kind);
 struct group *roll_back(struct qn_plane *plane, struct frozen *frozen); /* The caller frees `frozen`. */
 void retry(struct qn_plane *plane, struct deferred *message);           /* Takes it. */
 
@@ -320,8 +322,9 @@ void inquiry_free(struct qubit *q);
 /* plane.c */
 void arrival_push(struct qn_plane *plane, const struct qn_plane_arrival *arrival);
 
-/* message.c */
-void send_request(struct qn_plane *plane, uint16_t to, const struct request *request);
+/* message.c: `life` is the receiver's */
+void release_early(struct qn_plane *plane, uint16_t to); /* One of its lives has been met, or is over. */
+void send_request(struct qn_plane *plane, uint16_t to, uint32_t life, const struct request *request);
 void send_result(struct qn_plane *plane, const struct answer *answer);
 void send_redirect(struct qn_plane *plane, const struct op *op, const struct hint *hint);
 void send_lost(struct qn_plane *plane, const struct op *op);
@@ -329,9 +332,9 @@ void send_ship(struct qn_plane *plane, const struct frozen *frozen);
 void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint64_t group,
                    const struct answer *answer);
 void send_ship_nack(struct qn_plane *plane, const struct shipment *shipment, const struct qubit *target);
-void send_ship_done(struct qn_plane *plane, uint16_t to, uint64_t transfer);
-void send_hint(struct qn_plane *plane, uint16_t to, const struct hint *hint);
-void send_who_has(struct qn_plane *plane, uint16_t to, qn_qubit qubit, uint64_t inquiry);
+void send_ship_done(struct qn_plane *plane, uint16_t to, uint32_t life, uint64_t transfer);
+void send_hint(struct qn_plane *plane, uint16_t to, uint32_t life, const struct hint *hint);
+void send_who_has(struct qn_plane *plane, uint16_t to, uint32_t life, qn_qubit qubit, uint64_t inquiry);
 void send_has(struct qn_plane *plane, uint16_t to, const Qnet__V1__Has *has);
 void send_born(struct qn_plane *plane, uint16_t to, Qnet__V1__Born *born, const double will[3]);
 

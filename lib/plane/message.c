@@ -8,18 +8,59 @@
 
 #define BODY(name) QNET__V1__PLANE_MESSAGE__BODY_##name
 
-static void out_push(struct qn_plane *plane, uint16_t to, const Qnet__V1__PlaneMessage *message) {
-    if (plane->down[to]) return;
-    size_t len = qnet__v1__plane_message__get_packed_size(message);
-    struct out *out = must(malloc(sizeof *out + len));
-    *out = (struct out){.to = to, .len = len};
-    qnet__v1__plane_message__pack(message, out->bytes);
+static uint32_t told(uint32_t life) { return life == QN_LIFE_UNKNOWN ? 0 : life + 1; }
+
+static void append(struct qn_plane *plane, struct out *out) {
+    out->next = NULL;
     if (plane->out_first == NULL)
         plane->out_first = out;
     else
         plane->out_last->next = out;
     plane->out_last = out;
     plane->n_out++;
+}
+
+/* A life that has not been met: what is for it waits, as the channel may lead to another one, and would be dropped when
+ * that one is over. The driver makes contact (qn_plane_mark_unmet). */
+static bool is_early(const struct qn_plane *plane, uint16_t to, uint32_t life) {
+    return life != QN_LIFE_UNKNOWN && (life != life_at(plane, to) || plane->down[to]);
+}
+
+static void out_push(struct qn_plane *plane, uint16_t to, uint32_t life, Qnet__V1__PlaneMessage *message) {
+    if (is_gone(plane, to, life)) return;
+    message->to_life = told(life);
+    size_t len = qnet__v1__plane_message__get_packed_size(message);
+    struct out *out = must(malloc(sizeof *out + len));
+    *out = (struct out){.to = to, .life = life, .len = len};
+    qnet__v1__plane_message__pack(message, out->bytes);
+    if (!is_early(plane, to, life)) {
+        append(plane, out);
+        return;
+    }
+    struct out **last = &plane->early;
+    while (*last != NULL) last = &(*last)->next;
+    *last = out;
+}
+
+void release_early(struct qn_plane *plane, uint16_t to) {
+    struct out **at = &plane->early;
+    while (*at != NULL) {
+        struct out *out = *at;
+        if (out->to != to || is_early(plane, to, out->life)) {
+            at = &out->next;
+            continue;
+        }
+        *at = out->next;
+        if (is_gone(plane, to, out->life))
+            free(out);
+        else
+            append(plane, out);
+    }
+}
+
+bool qn_plane_mark_unmet(const struct qn_plane *plane, bool *marks) {
+    for (const struct out *out = plane->early; out != NULL && marks != NULL; out = out->next) marks[out->to] = true;
+    return plane->early != NULL;
 }
 
 bool qn_plane_next_out(struct qn_plane *plane, struct qn_plane_out *ret_out) {
@@ -33,8 +74,6 @@ bool qn_plane_next_out(struct qn_plane *plane, struct qn_plane_out *ret_out) {
 }
 
 /* ---- parts ---- */
-
-static uint32_t told(uint32_t life) { return life == QN_LIFE_UNKNOWN ? 0 : life + 1; }
 
 struct packed_op { /* An Operation and what it points to. */
     Qnet__V1__Operation message;
@@ -104,7 +143,7 @@ static Qnet__V1__OpResult *pack_answer(const struct answer *answer, struct packe
 
 /* ---- messages ---- */
 
-void send_request(struct qn_plane *plane, uint16_t to, const struct request *request) {
+void send_request(struct qn_plane *plane, uint16_t to, uint32_t life, const struct request *request) {
     struct packed_op packed;
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     Qnet__V1__OpRequest single = QNET__V1__OP_REQUEST__INIT;
@@ -120,7 +159,7 @@ void send_request(struct qn_plane *plane, uint16_t to, const struct request *req
         message.body_case = BODY(OP);
         message.op = &single;
     }
-    out_push(plane, to, &message);
+    out_push(plane, to, life, &message);
 }
 
 void send_result(struct qn_plane *plane, const struct answer *answer) {
@@ -128,7 +167,7 @@ void send_result(struct qn_plane *plane, const struct answer *answer) {
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     message.body_case = BODY(RESULT);
     message.result = pack_answer(answer, &packed);
-    out_push(plane, answer->requester, &message);
+    out_push(plane, answer->requester, life_of(answer->op_id), &message);
 }
 
 void send_redirect(struct qn_plane *plane, const struct op *op, const struct hint *hint) {
@@ -142,7 +181,7 @@ void send_redirect(struct qn_plane *plane, const struct op *op, const struct hin
     redirect.version = hint->version;
     message.body_case = BODY(REDIRECT);
     message.redirect = &redirect;
-    out_push(plane, op->requester, &message);
+    out_push(plane, op->requester, life_of(op->id), &message);
 }
 
 void send_lost(struct qn_plane *plane, const struct op *op) {
@@ -156,7 +195,7 @@ void send_lost(struct qn_plane *plane, const struct op *op) {
     lost.id = op->id;
     message.body_case = BODY(LOST);
     message.lost = &lost;
-    out_push(plane, op->requester, &message);
+    out_push(plane, op->requester, life_of(op->id), &message);
 }
 
 static void pack_members(const struct group *group, Qnet__V1__Member *members, Qnet__V1__Member **list) {
@@ -210,7 +249,7 @@ void send_ship(struct qn_plane *plane, const struct frozen *frozen) {
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     message.body_case = BODY(SHIP);
     message.ship = &ship;
-    out_push(plane, frozen->to, &message);
+    out_push(plane, frozen->to, frozen->to_life, &message);
     free(bytes);
 }
 
@@ -224,7 +263,7 @@ void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint
     if (answer != NULL) ack.result = pack_answer(answer, &packed);
     message.body_case = BODY(SHIP_ACK);
     message.ship_ack = &ack;
-    out_push(plane, shipment->from, &message);
+    out_push(plane, shipment->from, life_of(shipment->transfer), &message);
 }
 
 void send_ship_nack(struct qn_plane *plane, const struct shipment *shipment, const struct qubit *target) {
@@ -238,29 +277,29 @@ void send_ship_nack(struct qn_plane *plane, const struct shipment *shipment, con
     nack.next_life = nack.has_next ? told(target->next_life) : 0;
     message.body_case = BODY(SHIP_NACK);
     message.ship_nack = &nack;
-    out_push(plane, shipment->from, &message);
+    out_push(plane, shipment->from, life_of(shipment->transfer), &message);
 }
 
-void send_ship_done(struct qn_plane *plane, uint16_t to, uint64_t transfer) {
+void send_ship_done(struct qn_plane *plane, uint16_t to, uint32_t life, uint64_t transfer) {
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     Qnet__V1__ShipDone done = QNET__V1__SHIP_DONE__INIT;
     done.transfer = transfer;
     message.body_case = BODY(SHIP_DONE);
     message.ship_done = &done;
-    out_push(plane, to, &message);
+    out_push(plane, to, life, &message);
 }
 
-void send_hint(struct qn_plane *plane, uint16_t to, const struct hint *hint) {
+void send_hint(struct qn_plane *plane, uint16_t to, uint32_t life, const struct hint *hint) {
     struct packed_hint packed;
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
     message.body_case = BODY(HINT);
     message.hint = pack_hint(hint, &packed);
-    out_push(plane, to, &message);
+    out_push(plane, to, life, &message);
 }
 
 /* The causes are all deaths known here: an answer that does not reckon with them could be overtaken by what the dead
  * have sent. */
-void send_who_has(struct qn_plane *plane, uint16_t to, qn_qubit qubit, uint64_t inquiry) {
+void send_who_has(struct qn_plane *plane, uint16_t to, uint32_t life, qn_qubit qubit, uint64_t inquiry) {
     uint32_t *causes = must(malloc(2 * plane->config.n_nodes * sizeof *causes)),
              *lives = causes + plane->config.n_nodes;
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
@@ -278,16 +317,26 @@ void send_who_has(struct qn_plane *plane, uint16_t to, qn_qubit qubit, uint64_t 
     who_has.n_lives = who_has.n_causes;
     message.body_case = BODY(WHO_HAS);
     message.who_has = &who_has;
-    out_push(plane, to, &message);
+    out_push(plane, to, life, &message);
     free(causes);
 }
 
 void send_has(struct qn_plane *plane, uint16_t to, const Qnet__V1__Has *has) {
     Qnet__V1__Has copy = *has;
     Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
+    uint32_t *nodes = must(malloc(2 * plane->config.n_nodes * sizeof *nodes)), *lives = nodes + plane->config.n_nodes;
+    for (uint16_t node = 0; node < plane->config.n_nodes; node++) {
+        const struct lives *known = &plane->lives[node];
+        if (known->n_gone == 0 || plane->down[node] || known->present == QN_LIFE_UNKNOWN) continue;
+        nodes[copy.n_nodes++] = node;
+        lives[copy.n_lives++] = told(known->present);
+    }
+    copy.nodes = nodes;
+    copy.lives = lives;
     message.body_case = BODY(HAS);
     message.has = &copy;
-    out_push(plane, to, &message);
+    out_push(plane, to, life_of(has->inquiry), &message);
+    free(nodes);
 }
 
 void send_born(struct qn_plane *plane, uint16_t to, Qnet__V1__Born *born, const double will[3]) {
@@ -297,5 +346,5 @@ void send_born(struct qn_plane *plane, uint16_t to, Qnet__V1__Born *born, const 
     born->will = copy;
     message.body_case = BODY(BORN);
     message.born = born;
-    out_push(plane, to, &message);
+    out_push(plane, to, life_at(plane, to), &message);
 }

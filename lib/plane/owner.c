@@ -249,12 +249,12 @@ static void r3_single(struct qn_plane *plane, struct pending *pending) {
     }
     if (!locate(plane, pending, q)) return;
     pending->state = PENDING_ASKED;
-    send_request(plane, q->hint_host, &(struct request){.op = pending->op, .want = q->id});
+    send_request(plane, q->hint_host, q->hint_life, &(struct request){.op = pending->op, .want = q->id});
 }
 
 static void ask_for(struct qn_plane *plane, struct pending *pending, struct qubit *q, uint64_t bound) {
     pending->state = PENDING_FETCH;
-    send_request(plane, q->hint_host,
+    send_request(plane, q->hint_host, q->hint_life,
                  &(struct request){.op = pending->op, .joint = true, .want = q->id, .bound = bound});
 }
 
@@ -267,7 +267,8 @@ static void push_or_fetch(struct qn_plane *plane, struct pending *pending, struc
         return;
     }
     pending->state = PENDING_PUSH;
-    struct frozen *frozen = ship(plane, here->group, there->hint_host, QNET__V1__SHIP_KIND__SHIP_KIND_PUSH);
+    struct frozen *frozen =
+        ship(plane, here->group, there->hint_host, there->hint_life, QNET__V1__SHIP_KIND__SHIP_KIND_PUSH);
     frozen->op = pending->op;
     frozen->target = there->id;
     send_ship(plane, frozen);

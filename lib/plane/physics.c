@@ -157,7 +157,7 @@ static void r12_refresh_wills(struct qn_plane *plane, const struct marginals *be
         qn_state_bloch(group->state, at, hint.will);
         double change = 0;
         for (size_t i = 0; i < 3; i++) change = fmax(change, fabs(hint.will[i] - before->bloch[k][i]));
-        if (change > 1e-9) send_hint(plane, m->owner, &hint);
+        if (change > 1e-9) send_hint(plane, m->owner, m->owner_life, &hint);
     }
 }
 

@@ -55,6 +55,11 @@ void qn_plane_free(struct qn_plane *plane) {
     free_deferred(&plane->inquiries);
     struct qn_plane_out out;
     while (qn_plane_next_out(plane, &out)) continue;
+    while (plane->early != NULL) {
+        struct out *next = plane->early->next;
+        free(plane->early);
+        plane->early = next;
+    }
     free(plane->results.items);
     free(plane->arrivals.items);
     free(plane->down);
@@ -218,12 +223,15 @@ int qn_plane_announce(struct qn_plane *plane, qn_qubit qubit, uint16_t owner, ui
 
 /* ---- R13 ---- */
 
-static bool has_remote_member(const struct qn_plane *plane, const struct group *group, uint16_t *ret_heir) {
+static bool has_remote_member(const struct qn_plane *plane, const struct group *group, uint16_t *ret_heir,
+                              uint32_t *ret_life) {
     uint16_t heir = UINT16_MAX;
     for (size_t i = 0; i < group->n; i++) {
         uint16_t owner = group->members[i].owner;
         bool gone = is_gone(plane, owner, group->members[i].owner_life);
-        if (owner != plane->config.self && !gone && owner < heir) heir = owner;
+        if (owner == plane->config.self || gone || owner >= heir) continue;
+        heir = owner;
+        *ret_life = group->members[i].owner_life;
     }
     *ret_heir = heir;
     return heir != UINT16_MAX;
@@ -235,8 +243,9 @@ static void r13_leave(struct qn_plane *plane) {
     for (void *value; qn_map_next(&plane->groups, &i, NULL, &value);) groups[n++] = value;
     for (i = 0; i < n; i++) {
         uint16_t heir;
-        if (groups[i]->status == GROUP_ACTIVE && has_remote_member(plane, groups[i], &heir))
-            send_ship(plane, ship(plane, groups[i], heir, QNET__V1__SHIP_KIND__SHIP_KIND_MOVE));
+        uint32_t life;
+        if (groups[i]->status == GROUP_ACTIVE && has_remote_member(plane, groups[i], &heir, &life))
+            send_ship(plane, ship(plane, groups[i], heir, life, QNET__V1__SHIP_KIND__SHIP_KIND_MOVE));
     }
     free(groups);
 }
@@ -247,8 +256,9 @@ bool qn_plane_leave(struct qn_plane *plane) {
     bool empty = plane->frozen.len == 0;
     size_t i = 0;
     uint16_t heir;
+    uint32_t life;
     for (void *value; empty && qn_map_next(&plane->groups, &i, NULL, &value);)
-        empty = !has_remote_member(plane, value, &heir);
+        empty = !has_remote_member(plane, value, &heir, &life);
     return empty;
 }
 

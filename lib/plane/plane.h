@@ -110,6 +110,9 @@ void qn_plane_meet(struct qn_plane *plane, uint16_t node, uint32_t life);
 void qn_plane_on_down(struct qn_plane *plane, uint16_t node, uint32_t life);
 /* Marks (by node) whom this process shares qubits with or waits for; and only those that an operation waits for. */
 void qn_plane_mark_needed(const struct qn_plane *plane, bool *marks);
+/* And with whom contact must be made: messages wait for lives that qn_plane_meet has not named. Returns whether any;
+ * marks may be NULL. */
+bool qn_plane_mark_unmet(const struct qn_plane *plane, bool *marks);
 void qn_plane_mark_awaited(const struct qn_plane *plane, bool *marks);
 
 /* Numbers for status, and checks. */

@@ -5,6 +5,7 @@
 #include "plane/internal.h"
 
 enum { HAS_NO, HAS_TOMBSTONE, HAS_IT };
+enum { NOT_YET, ANSWERED, NEWCOMER }; /* Of each node: it has (not) answered; or was asked later, and has not. */
 
 /* ---- R11: who has it? ---- */
 
@@ -130,7 +131,7 @@ void r11_recover(struct qn_plane *plane, struct qubit *q, struct pending *pendin
     for (uint16_t node = 0; node < plane->config.n_nodes; node++) {
         if (node == plane->config.self || plane->down[node]) continue;
         inquiry->n_missing++;
-        send_who_has(plane, node, q->id, inquiry->id);
+        send_who_has(plane, node, life_at(plane, node), q->id, inquiry->id);
     }
     conclude(plane, q);
 }
@@ -157,12 +158,28 @@ void r11_who_has(struct qn_plane *plane, struct who_has *who_has) {
     who_has_free(who_has);
 }
 
+/* Whoever answered has met lives that we took for dead nodes: they may have it. */
+static void ask_newcomers(struct qn_plane *plane, struct qubit *q, const Qnet__V1__Has *has) {
+    for (size_t i = 0; i < has->n_nodes; i++) {
+        uint16_t node = (uint16_t)has->nodes[i];
+        uint32_t life = has->lives[i] - 1;
+        if (node == plane->config.self || !plane->down[node] || life > LIFE_MASK || is_gone(plane, node, life))
+            continue;
+        if (q->inquiry->answered[node] == NEWCOMER) continue;
+        q->inquiry->answered[node] = NEWCOMER;
+        q->inquiry->n_missing++;
+        send_who_has(plane, node, life, q->id, q->inquiry->id);
+    }
+}
+
 void r11_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Has *has) {
     struct qubit *q = qubit_find(plane, has->qubit);
     struct inquiry *inquiry = q == NULL ? NULL : q->inquiry;
-    if (inquiry == NULL || inquiry->id == 0 || inquiry->id != has->inquiry || inquiry->answered[from]) return;
-    inquiry->answered[from] = 1;
+    if (inquiry == NULL || inquiry->id == 0 || inquiry->id != has->inquiry || inquiry->answered[from] == ANSWERED)
+        return;
+    inquiry->answered[from] = ANSWERED;
     inquiry->n_missing--;
+    ask_newcomers(plane, q, has);
     note(inquiry, has);
     conclude(plane, q);
 }
@@ -337,6 +354,7 @@ void qn_plane_on_down(struct qn_plane *plane, uint16_t node, uint32_t life) {
         lives->present = life;
         plane->last_born[node] = 0;
     }
+    release_early(plane, node);
     r10_down(plane, node);
 }
 
@@ -347,6 +365,7 @@ void qn_plane_meet(struct qn_plane *plane, uint16_t node, uint32_t life) {
         qn_plane_on_down(plane, node, lives->present);
     lives->present = life;
     plane->down[node] = false;
+    release_early(plane, node);
 }
 
 /* ---- who is needed ---- */
@@ -362,7 +381,8 @@ static void mark_owners(const struct qn_plane *plane, bool *marks, const struct 
 
 static void mark_asked(const struct qn_plane *plane, bool *marks, const struct inquiry *inquiry) {
     for (uint16_t node = 0; inquiry->id != 0 && node < plane->config.n_nodes; node++)
-        if (!inquiry->answered[node] && !plane->down[node]) mark(plane, marks, node);
+        if (inquiry->answered[node] == NEWCOMER || (inquiry->answered[node] == NOT_YET && !plane->down[node]))
+            mark(plane, marks, node);
 }
 
 static void mark_deferred(const struct qn_plane *plane, bool *marks, const struct qubit *q) {
@@ -373,6 +393,7 @@ static void mark_deferred(const struct qn_plane *plane, bool *marks, const struc
 
 void qn_plane_mark_needed(const struct qn_plane *plane, bool *marks) {
     void *value;
+    qn_plane_mark_unmet(plane, marks);
     for (size_t i = 0; qn_map_next(&plane->groups, &i, NULL, &value);) mark_owners(plane, marks, value);
     for (size_t i = 0; qn_map_next(&plane->frozen, &i, NULL, &value);)
         mark_owners(plane, marks, ((const struct frozen *)value)->group);

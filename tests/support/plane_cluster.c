@@ -9,19 +9,23 @@
 
 struct cluster_frame {
     struct cluster_frame *next;
-    uint32_t life; /* Of the sender. */
-    size_t len;    /* 0: that life is over. */
+    uint32_t life;    /* Of the sender. */
+    uint32_t to_life; /* That the sender meant, if it knew. */
+    size_t len;       /* 0: that life is over, */
+    bool hello;       /* or has begun. */
     uint8_t bytes[];
 };
 
 /* ---- queues ---- */
 
-static void queue_push(struct cluster_queue *queue, uint32_t life, const uint8_t *bytes, size_t len) {
+static void queue_push(struct cluster_queue *queue, uint32_t life, uint32_t to_life, const uint8_t *bytes, size_t len) {
     struct cluster_frame *frame = malloc(sizeof *frame + len);
     assert(frame != NULL);
     frame->next = NULL;
     frame->life = life;
+    frame->to_life = to_life;
     frame->len = len;
+    frame->hello = false;
     if (len > 0) memcpy(frame->bytes, bytes, len);
     if (queue->first == NULL)
         queue->first = frame;
@@ -31,6 +35,11 @@ static void queue_push(struct cluster_queue *queue, uint32_t life, const uint8_t
     queue->n++;
 }
 
+static void queue_push_hello(struct cluster_queue *queue, uint32_t life) {
+    queue_push(queue, life, QN_LIFE_UNKNOWN, (const uint8_t *)"", 1);
+    queue->last->hello = true;
+}
+
 static struct cluster_frame *queue_pop(struct cluster_queue *queue) {
     struct cluster_frame *frame = queue->first;
     queue->first = frame->next;
@@ -38,17 +47,27 @@ static struct cluster_frame *queue_pop(struct cluster_queue *queue) {
     return frame;
 }
 
-static void queue_keep(struct cluster_queue *queue, size_t n) { /* The first n only. */
+static void queue_keep(struct cluster_queue *queue, size_t n, bool news) { /* The first n only; news of ends, too? */
     struct cluster_queue kept = {0};
     while (queue->first != NULL) {
         struct cluster_frame *frame = queue_pop(queue);
-        if (kept.n < n) queue_push(&kept, frame->life, frame->bytes, frame->len);
+        if (frame->hello && kept.n < n)
+            queue_push_hello(&kept, frame->life);
+        else if (kept.n < n || (news && frame->len == 0))
+            queue_push(&kept, frame->life, frame->to_life, frame->bytes, frame->len);
         free(frame);
     }
     *queue = kept;
 }
 
 /* ---- life ---- */
+
+void cluster_meet_all(struct plane_cluster *cluster) {
+    for (uint16_t i = 0; i < cluster->n; i++)
+        for (uint16_t k = 0; k < cluster->n; k++)
+            if (i != k && cluster->planes[i] != NULL && cluster->planes[k] != NULL)
+                qn_plane_meet(cluster->planes[i], k, cluster->lives[k]);
+}
 
 struct plane_cluster *cluster_new(uint16_t n, uint64_t seed) {
     struct plane_cluster *cluster = calloc(1, sizeof *cluster);
@@ -61,15 +80,27 @@ struct plane_cluster *cluster_new(uint16_t n, uint64_t seed) {
         int rc = qn_plane_new(&config, &cluster->planes[i]);
         assert(rc == 0);
     }
+    cluster_meet_all(cluster);
     return cluster;
 }
 
 void cluster_free(struct plane_cluster *cluster) {
     for (uint16_t i = 0; i < cluster->n; i++) {
         qn_plane_free(cluster->planes[i]);
-        for (uint16_t k = 0; k < cluster->n; k++) queue_keep(&cluster->queues[i][k], 0);
+        for (uint16_t k = 0; k < cluster->n; k++) queue_keep(&cluster->queues[i][k], 0, false);
     }
     free(cluster);
+}
+
+/* Whoever is written to for the first time answers. */
+static void make_contact(struct plane_cluster *cluster, uint16_t node) {
+    bool unmet[CLUSTER_MAX] = {false};
+    qn_plane_mark_unmet(cluster->planes[node], unmet);
+    for (uint16_t i = 0; i < cluster->n; i++)
+        if (unmet[i] && cluster->planes[i] != NULL && cluster->contacted[node][i] != cluster->lives[i] + 1) {
+            queue_push_hello(&cluster->queues[i][node], cluster->lives[i]);
+            cluster->contacted[node][i] = cluster->lives[i] + 1;
+        }
 }
 
 void cluster_collect(struct plane_cluster *cluster, uint16_t node) {
@@ -86,8 +117,10 @@ void cluster_collect(struct plane_cluster *cluster, uint16_t node) {
         assert(out.to < cluster->n && out.to != node);
         cluster->n_frames++;
         if (cluster->planes[out.to] != NULL)
-            queue_push(&cluster->queues[node][out.to], cluster->lives[node], out.bytes, out.len);
+            queue_push(&cluster->queues[node][out.to], cluster->lives[node],
+                       plane->down[out.to] ? QN_LIFE_UNKNOWN : plane->lives[out.to].present, out.bytes, out.len);
     }
+    make_contact(cluster, node);
 }
 
 void cluster_pair(struct plane_cluster *cluster, uint16_t maker, uint16_t a, uint16_t b, const double tensor[16],
@@ -148,7 +181,9 @@ static int deliver(struct plane_cluster *cluster, uint16_t from, uint16_t to, bo
         frame->bytes[qn_rng_below(&cluster->rng, frame->len)] ^= (uint8_t)(1 << qn_rng_below(&cluster->rng, 8));
     if (frame->len == 0)
         qn_plane_on_down(plane, from, frame->life);
-    else {
+    else if (frame->hello)
+        qn_plane_meet(plane, from, frame->life);
+    else if (frame->to_life == QN_LIFE_UNKNOWN || frame->to_life == cluster->lives[to]) {
         qn_plane_meet(plane, from, frame->life);
         Qnet__V1__PlaneMessage *message = qnet__v1__plane_message__unpack(NULL, frame->len, frame->bytes);
         assert(message != NULL || mutate);
@@ -174,11 +209,23 @@ static bool choose(struct plane_cluster *cluster, uint16_t *ret_from, uint16_t *
     return false;
 }
 
+/* Those that were written to while they were down answer when they are back. */
+static void contact_all(struct plane_cluster *cluster) {
+    for (uint16_t i = 0; i < cluster->n; i++)
+        if (cluster->planes[i] != NULL) make_contact(cluster, i);
+}
+
+bool cluster_knows(const struct plane_cluster *cluster, uint16_t node, uint16_t other) {
+    return node == other || (cluster->planes[node]->lives[other].present == cluster->lives[other] &&
+                             !cluster->planes[node]->down[other]);
+}
+
 bool cluster_deliver(struct plane_cluster *cluster) {
     uint16_t from, to;
     if (!choose(cluster, &from, &to)) return false;
     int rc = deliver(cluster, from, to, false);
     assert(rc == 0);
+    contact_all(cluster);
     return true;
 }
 
@@ -205,12 +252,13 @@ void cluster_run(struct plane_cluster *cluster) {
 void cluster_crash(struct plane_cluster *cluster, uint16_t node) {
     qn_plane_free(cluster->planes[node]);
     cluster->planes[node] = NULL;
+    for (uint16_t i = 0; i < cluster->n; i++) cluster->contacted[node][i] = 0;
     for (uint16_t i = 0; i < cluster->n; i++) {
-        queue_keep(&cluster->queues[i][node], 0);
+        queue_keep(&cluster->queues[i][node], 0, false);
         struct cluster_queue *sent = &cluster->queues[node][i];
         bool alive = i != node && cluster->planes[i] != NULL;
-        queue_keep(sent, alive ? (size_t)qn_rng_below(&cluster->rng, sent->n + 1) : 0);
-        if (alive) queue_push(sent, cluster->lives[node], NULL, 0);
+        queue_keep(sent, alive ? (size_t)qn_rng_below(&cluster->rng, sent->n + 1) : 0, alive);
+        if (alive) queue_push(sent, cluster->lives[node], QN_LIFE_UNKNOWN, NULL, 0);
     }
 }
 
@@ -225,7 +273,32 @@ void cluster_rejoin(struct plane_cluster *cluster, uint16_t node) {
     for (uint16_t i = 0; i < cluster->n; i++) /* It is told of all that was before. */
         for (uint32_t life = 0; i != node && life < cluster->lives[i] + (cluster->planes[i] == NULL ? 1u : 0u); life++)
             qn_plane_on_down(cluster->planes[node], i, life);
+    for (uint16_t i = 0; i < cluster->n; i++)
+        if (i != node && cluster->planes[i] != NULL) queue_push_hello(&cluster->queues[node][i], cluster->lives[node]);
+    /* Its neighbours, two of the others, learn of it before it can speak to anyone. */
+    for (uint16_t i = 1, n = 0; i < cluster->n && n < 2; i++) {
+        uint16_t neighbour = (uint16_t)((node + i) % cluster->n);
+        if (cluster->planes[neighbour] == NULL) continue;
+        while (cluster->queues[node][neighbour].n > 0) {
+            int rc_neighbour = deliver(cluster, node, neighbour, false);
+            assert(rc_neighbour == 0);
+        }
+        n++;
+    }
     cluster_collect(cluster, node);
+}
+
+void cluster_touch_all(struct plane_cluster *cluster) {
+    for (uint16_t i = 0; i < cluster->n; i++) {
+        struct qn_plane *plane = cluster->planes[i];
+        size_t at = 0, n = 0;
+        qn_qubit owned[256];
+        for (void *value; plane != NULL && qn_map_next(&plane->qubits, &at, NULL, &value);)
+            if (((const struct qubit *)value)->owned && n < 256) owned[n++] = ((const struct qubit *)value)->id;
+        for (size_t k = 0; k < n; k++) qn_plane_claim(plane, owned[k], 0, (struct qn_memory){0, 0});
+        if (plane != NULL) cluster_collect(cluster, i);
+    }
+    cluster_run(cluster);
 }
 
 /* ---- checks ---- */

@@ -28,6 +28,7 @@ struct plane_cluster {
     uint64_t seed;
     struct qn_plane *planes[CLUSTER_MAX];                  /* NULL: crashed. */
     uint32_t lives[CLUSTER_MAX];                           /* Present, or last. */
+    uint32_t contacted[CLUSTER_MAX][CLUSTER_MAX];          /* Life + 1 that has answered. */
     struct cluster_queue queues[CLUSTER_MAX][CLUSTER_MAX]; /* From, to. */
     struct qn_rng rng;                                     /* The scheduler's. */
     uint64_t clock;                                        /* Of group ids: later groups have higher ids. */
@@ -55,9 +56,13 @@ size_t cluster_in_flight(const struct plane_cluster *cluster); /* Queues that ar
 bool cluster_deliver_mutated(struct plane_cluster *cluster, size_t *refused, size_t *harmless);
 /* Ends a node: of what it sent to each other node, only a random beginning arrives, then the news of its end. */
 void cluster_crash(struct plane_cluster *cluster, uint16_t node);
+/* Has `node` met the present life of the other? Only then does it make qubits for it. */
+bool cluster_knows(const struct plane_cluster *cluster, uint16_t node, uint16_t other);
+void cluster_meet_all(struct plane_cluster *cluster); /* As neighbours do when their sessions come up. */
 /* Starts it again, as a new life that has been told of every end so far. */
 void cluster_rejoin(struct plane_cluster *cluster, uint16_t node);
 
+void cluster_touch_all(struct plane_cluster *cluster);         /* An operation on every qubit, by its owner. */
 void cluster_check(const struct plane_cluster *cluster);       /* Every plane, and I1 across them. */
 void cluster_check_final(const struct plane_cluster *cluster); /* At rest: all done, each live qubit hosted once, I2. */
 /* Reduced tensor wherever the qubits are; aborts if no process hosts them together. */

@@ -688,6 +688,79 @@ static void random_networks(uint64_t n, unsigned crashes, bool racing) {
     }
 }
 
+/* ---- crashes and new lives ---- */
+
+static void new_pair(struct plane_cluster *c, struct program *p) { /* By one that has met both, as stations have. */
+    uint16_t maker = (uint16_t)pick(c, c->n), a = (uint16_t)pick(c, c->n), b = (uint16_t)pick(c, c->n);
+    if (a == b || c->planes[maker] == NULL || c->planes[a] == NULL || c->planes[b] == NULL) return;
+    if (!cluster_knows(c, maker, a) || !cluster_knows(c, maker, b)) return;
+    double tensor[16];
+    qn_qubit q[2];
+    werner(.9, tensor);
+    cluster_pair(c, maker, a, b, tensor, q);
+    if (p->n + 2 > STEPS_MAX) return;
+    add(p, a, measure(q[0], 0, 0, 1, 0), -1);
+    add(p, b, measure(q[1], 0, 0, 1, 0), -1);
+}
+
+static void random_lives(uint64_t seed, unsigned crashes) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, seed, "lives", crashes);
+    uint16_t n = (uint16_t)(3 + qn_rng_below(&rng, 4));
+    struct plane_cluster *c = cluster_new(n, seed);
+    qn_qubit lists[CLUSTER_MAX][40];
+    size_t lens[CLUSTER_MAX] = {0};
+    double tensor[16];
+    werner(.9, tensor);
+    for (size_t k = 0; k < (size_t)n + 1; k++) {
+        uint16_t ends[2] = {(uint16_t)pick(c, n), 0};
+        ends[1] = (uint16_t)((ends[0] + 1 + pick(c, (uint64_t)n - 1)) % n);
+        qn_qubit q[2];
+        cluster_pair(c, (uint16_t)pick(c, n), ends[0], ends[1], tensor, q);
+        for (size_t i = 0; i < 2; i++) lists[ends[i]][lens[ends[i]]++] = q[i];
+    }
+    struct program p = {0};
+    for (uint16_t i = 0; i < n; i++) random_program(c, &p, i, lists[i], lens[i]);
+    for (size_t n_steps = 0;; n_steps++) {
+        size_t ready[STEPS_MAX], n_ready = 0, n_flying = cluster_in_flight(c), n_down = 0;
+        for (uint16_t i = 0; i < n; i++) n_down += c->planes[i] == NULL ? 1 : 0;
+        for (size_t i = 0; i < p.n; i++)
+            if (may_start(c, &p, i)) ready[n_ready++] = i;
+        if (n_ready + n_flying == 0 && n_down == 0 && crashes == 0) break;
+        uint16_t node = (uint16_t)pick(c, n);
+        double what = qn_rng_double(&c->rng);
+        if (crashes > 0 && c->planes[node] != NULL && (what < .02 || n_ready + n_flying == 0)) {
+            cluster_crash(c, node);
+            crashes--;
+        } else if (c->planes[node] == NULL && (what < .2 || n_ready + n_flying == 0))
+            cluster_rejoin(c, node);
+        else if (what > .97)
+            new_pair(c, &p);
+        else if (n_ready + n_flying > 0) {
+            size_t chosen = (size_t)pick(c, n_ready + n_flying);
+            if (chosen < n_ready) {
+                p.started[ready[chosen]] = true;
+                cr_assert_eq(cluster_submit(c, p.steps[ready[chosen]].node, &p.steps[ready[chosen]].op), 0);
+            } else
+                cluster_deliver(c);
+        }
+        cluster_check(c);
+        cr_assert_lt(n_steps, 40000, "seed %llu: livelock", (unsigned long long)seed);
+    }
+    cluster_touch_all(c); /* A qubit whose host died unnoticed is found out about when it is needed. */
+    cluster_check_final(c);
+    cluster_free(c);
+}
+
+Test(plane, random_networks_whose_nodes_come_back) {
+    const char *from = getenv("QN_TEST_SEED"), *runs = getenv("QN_TEST_RUNS");
+    uint64_t first = from == NULL ? 0 : strtoull(from, NULL, 0), n = runs == NULL ? 3000 : strtoull(runs, NULL, 0);
+    for (uint64_t seed = first; seed < first + n; seed++) {
+        if (getenv("QN_TEST_TRACE") != NULL) fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
+        random_lives(seed, 1 + (unsigned)(seed % 3));
+    }
+}
+
 Test(plane, random_networks) { random_networks(1500, 0, false); }
 Test(plane, random_networks_of_racing_creation) { random_networks(1500, 0, true); }
 Test(plane, random_networks_with_a_crash) { random_networks(4000, 1, false); }
