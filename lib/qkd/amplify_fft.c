@@ -111,8 +111,8 @@ static void take_rows(const struct work *work, size_t part, uint64_t *out, size_
     const uint64_t *sums = (const uint64_t *)(const void *)work->sums + work->shape.part;
     size_t first = part * work->shape.part / 2;
     for (size_t w = 0; w < work->shape.part / 2 && first + w < out_words; w++) {
-        uint64_t low = (uint32_t)sums[2 * w] ^ sums[2 * w - 1] >> 32;
-        uint64_t high = (uint32_t)sums[2 * w + 1] ^ sums[2 * w] >> 32;
+        const uint64_t *at = sums + 2 * w;
+        uint64_t low = (uint32_t)at[0] ^ at[-1] >> 32, high = (uint32_t)at[1] ^ at[0] >> 32;
         out[first + w] = low | high << 32;
     }
 }

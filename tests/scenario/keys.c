@@ -2,6 +2,7 @@
 /* The key store at both ends of a link: crashes between any two steps, cut sessions, full disks. A key is served only
  * when it is durable at both ends and at most once at each; what an end has called ready is not lost. */
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -250,7 +251,7 @@ Test(keys, survive_any_order_of_faults, .timeout = 300) {
             }
         world_free(world);
     }
-    cr_log_info("%lu seeds, %zu times ready, %zu served", (unsigned long)seeds, ready, served);
+    fprintf(stderr, "%lu seeds, %zu times ready, %zu served\n", (unsigned long)seeds, ready, served);
     cr_assert_gt(ready, seeds);
     cr_assert_gt(served, seeds / 2);
 }

@@ -212,7 +212,7 @@ Test(store, keeps_what_it_confirmed_when_power_fails) {
         cuts++;
         if (!failed) break;
     }
-    cr_log_info("%u cuts, %u times a transaction was not there", cuts, lost);
+    fprintf(stderr, "%u cuts, %u times a transaction was not there\n", cuts, lost);
     cr_assert_gt(cuts, 50);
     cr_assert_gt(lost, 10);
 }
