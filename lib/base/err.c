@@ -14,10 +14,11 @@ static const struct {
 
 /* Lower-case spellings, so that qn_err_name needs no buffer. */
 static const char *const names[] = {
-    "nomem",        "inval",        "limit",    "parse",     "version",  "auth",    "protocol",    "closed",
-    "unknown_node", "unknown_link", "no_route", "peer_down", "fidelity", "timeout", "memory_full", "unsupported",
-    "rejected",     "expired",      "lost",     "qber",      "verify",   "busy",    "cancelled",   "shutdown",
-    "not_found",    "unreachable",  "topology", "cut",       "system",   "no_key",  "store",   "fenced",
+    "nomem",       "inval",        "limit",        "parse",     "version",     "auth",     "protocol",
+    "closed",      "unknown_node", "unknown_link", "no_route",  "peer_down",   "fidelity", "timeout",
+    "memory_full", "unsupported",  "rejected",     "expired",   "lost",        "qber",     "verify",
+    "busy",        "cancelled",    "shutdown",     "not_found", "unreachable", "topology", "cut",
+    "system",      "no_key",       "store",        "fenced",    "pads",
 };
 
 static size_t find(int err) {

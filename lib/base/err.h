@@ -35,8 +35,9 @@
     X(CUT, 28, "cut by an operator", "qnetctl fault clear")                                                            \
     X(SYSTEM, 29, "the operating system refused", "see the message")                                                   \
     X(NO_KEY, 30, "too few bits for a key", "ask for more pulses, or a better link")                                   \
-    X(STORE, 40, "the key store cannot be written", "make room on its disk; the node goes on by itself")  \
-    X(FENCED, 60, "this node was declared dead while it was away", "ask again: it has started anew")
+    X(STORE, 40, "the key store cannot be written", "make room on its disk; the node goes on by itself")               \
+    X(FENCED, 60, "this node was declared dead while it was away", "ask again: it has started anew")                   \
+    X(PADS, 70, "the pool of authentication is used up", "give both ends a new initial secret")
 
 enum qn_err {
 #define X(name, number, what, todo) QN_E##name = number,

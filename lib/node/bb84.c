@@ -1,37 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* BB84 (Bennett and Brassard 1984) between a source and a detector, in blocks.
- *
- *   source                                   detector
- *      <---- Bb84Start / Bb84Accept ---->                 whichever end was asked starts
- *   PulseTrain  ~~~~~ quantum port ~~~~~~~>  detect
- *      <------------- Bb84Detections ------               positions and bases, never bits
- *   Bb84Sift  ---------------------------->               same basis?, and the sample to compare
- *      <------------- Bb84Sample ----------
- *   Bb84Estimate (or Bb84Abort: QBER) ---->
- *      <------------- Bb84ParityAsk -------               Cascade, until the detector has no question left
- *   Bb84ParityTell ----------------------->
- *      <------------- Bb84Verify ----------               hash of the reconciled key
- *   Bb84Amplify -------------------------->
- *   Bb84Stored <-------------------------->               equal digests: the key may be used
- *
- * A block's states are the names of `enum step`; a message that does not fit the state of its block is dropped. Work on
- * a block's data runs on the thread pool, one step a block at a time; a message that needs the data meanwhile waits in
- * the block's inbox. Several blocks are under way at once. */
-#include <math.h>
+/* QKD sessions between a source and a detector: how they begin and end, and which message goes where. Whichever end was
+ * asked by a user starts. The order of messages and the states of trains and blocks are in proto/README.md; a message
+ * that does not fit the state of its train or block is dropped. */
+#include "node/bb84.h"
+
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "node/bb84.h"
 #include "node/keys.h"
-#include "qkd/estimate.h"
 
 #define SESSIONS_MAX 64
-#define SIFTED_PER_BLOCK 100000.0
-#define SECURITY_BITS 33 /* 1e-10 */
+#define QBER_LIMIT 0.11
 
-/* ---- sessions and blocks ---- */
+/* ---- sessions ---- */
 
 struct session *bb84_find_session(const struct qn_node *node, uint16_t peer, uint32_t id) {
     for (struct list *item = node->bb84->sessions.next; item != &node->bb84->sessions; item = item->next) {
@@ -49,25 +32,21 @@ struct block *bb84_find_block(const struct session *session, uint32_t number) {
     return NULL;
 }
 
-static void block_free(struct block *block) {
-    struct qn_node *node = block->session->node;
-    list_remove(&block->link); /* First: bb84_on_key must not find it. */
-    const struct key *key = block->step == WAIT_STORED ? keys_find(node, block->key_id, sizeof block->key_id) : NULL;
-    if (key != NULL && key->state < KEY_READY) keys_drop(node, block->key_id, -QN_ECANCELLED);
-    qn_timers_clear(&block->session->node->timers, &block->train);
-    while (block->first != NULL) {
-        struct input *next = block->first->next;
-        free(block->first);
-        block->first = next;
+struct train *bb84_find_train(const struct block *block, uint32_t number) { /* From the end: that is where work is. */
+    for (struct list *item = block->trains.prev; item != &block->trains; item = item->prev) {
+        struct train *train = CONTAINER_OF(item, struct train, link);
+        if (train->number == number) return train;
     }
-    bb84_data_free(block->data);
-    free(block);
+    return NULL;
 }
 
 static void session_free(struct session *session) {
-    while (!list_is_empty(&session->blocks)) block_free(CONTAINER_OF(session->blocks.next, struct block, link));
+    while (!list_is_empty(&session->blocks)) bb84_block_free(CONTAINER_OF(session->blocks.next, struct block, link));
     session->node->bb84->n_sessions--;
     list_remove(&session->link);
+    qn_buf_release(&session->opening);
+    qn_buf_release(&session->replayed);
+    sodium_memzero(session, sizeof *session);
     free(session);
 }
 
@@ -80,103 +59,11 @@ static struct session *session_new(struct qn_node *node, uint16_t peer, uint32_t
     session->id = id;
     session->link_index = link;
     session->is_source = node->topology->links[link].a == node->self;
+    bb84_parameters_from(node, link, &session->parameters);
     list_init(&session->blocks);
     list_append(&node->bb84->sessions, &session->link);
     node->bb84->n_sessions++;
     return session;
-}
-
-struct block *bb84_block_new(struct session *session, uint32_t number, enum step step) {
-    struct block *block = calloc(1, sizeof *block);
-    struct bb84_data *data = calloc(1, sizeof *data);
-    if (block == NULL || data == NULL) {
-        free(block);
-        free(data);
-        return NULL;
-    }
-    block->session = session;
-    block->number = number;
-    block->step = step;
-    block->data = data;
-    data->pulses = block->pulses = session->block_pulses;
-    data->sample_fraction = session->sample_fraction;
-    data->epsilon = session->epsilon;
-    list_append(&session->blocks, &block->link);
-    return block;
-}
-
-void bb84_send_body(struct session *session, Qnet__V1__Bb84Message__BodyCase which, void *body) {
-    Qnet__V1__Bb84Message message = QNET__V1__BB84_MESSAGE__INIT;
-    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
-    message.body_case = which;
-    message.start = body; /* All members of the union are pointers. */
-    envelope.body_case = QNET__V1__ENVELOPE__BODY_BB84;
-    envelope.bb84 = &message;
-    node_send(session->node, session->peer, &envelope);
-}
-
-void bb84_send_abort(struct session *session, uint32_t block, int error, double qber, const char *detail) {
-    Qnet__V1__Bb84Abort abort = QNET__V1__BB84_ABORT__INIT;
-    abort.session = session->id;
-    abort.block = block;
-    abort.error = (uint32_t)-error;
-    abort.qber = qber;
-    abort.detail = (char *)(uintptr_t)detail;
-    bb84_send_body(session, QNET__V1__BB84_MESSAGE__BODY_ABORT, &abort);
-}
-
-/* ---- answers to the user ---- */
-
-double bb84_qber_of(uint64_t errors, uint64_t sampled) { return sampled > 0 ? (double)errors / (double)sampled : 0; }
-
-static double expected_qber(const struct session *session) {
-    struct qn_pulse_channel channel;
-    const struct qn_node *node = session->node;
-    qn_pulse_channel_from(node->topology, &node->topology->links[session->link_index],
-                          node->links[session->link_index].eve, &channel);
-    return qn_pulse_qber(&channel);
-}
-
-static void tell_block(struct session *session, const struct block *block, const char *failed) {
-    struct request *request = session->request != 0 ? request_find(session->node, session->request) : NULL;
-    if (request == NULL) return;
-    Qnet__V1__Bb84Block info = QNET__V1__BB84_BLOCK__INIT;
-    Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
-    double qber = bb84_qber_of(block->errors, block->sampled), h = qn_binary_entropy(qber);
-    info.block = block->number;
-    info.pulses = block->pulses;
-    info.clicks = block->clicks;
-    info.sifted = block->sifted;
-    info.sampled = block->sampled;
-    info.qber = qber;
-    info.disclosed = block->disclosed;
-    info.efficiency = h > 0 && block->sifted > block->sampled
-                          ? (double)block->disclosed / (h * (double)(block->sifted - block->sampled))
-                          : 0;
-    info.secret = block->secret;
-    if (block->secret > 0)
-        info.key_id = (ProtobufCBinaryData){sizeof block->key_id, (uint8_t *)(uintptr_t)block->key_id};
-    info.failed = (char *)(uintptr_t)failed;
-    response.body_case = QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK;
-    response.bb84_block = &info;
-    node_reply(session->node, request->client, request->id, true, &response);
-}
-
-static void tell_summary(struct session *session, struct request *request) {
-    Qnet__V1__Bb84Summary summary = QNET__V1__BB84_SUMMARY__INIT;
-    Qnet__V1__ControlResponse response = QNET__V1__CONTROL_RESPONSE__INIT;
-    summary.blocks = session->blocks_done;
-    summary.aborted = session->aborted;
-    summary.sifted = session->sifted;
-    summary.secret = session->secret;
-    summary.sampled = session->sampled;
-    summary.errors = session->errors;
-    summary.qber = bb84_qber_of(session->errors, session->sampled);
-    summary.expected_qber = expected_qber(session);
-    summary.elapsed_ns = session->node->now_ns - request->started_ns;
-    response.body_case = QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY;
-    response.bb84_summary = &summary;
-    node_reply(session->node, request->client, request->id, false, &response);
 }
 
 /* Ends the session at this end; the user who asked here is told why. */
@@ -191,54 +78,30 @@ void bb84_session_fail(struct session *session, int error, const char *text) {
     session_free(session);
 }
 
-void bb84_block_fail(struct block *block, int error, const char *text) {
-    struct session *session = block->session;
-    char copy[200];
-    snprintf(copy, sizeof copy, "block %u: %s", block->number, text);
-    bb84_send_abort(session, block->number, error, bb84_qber_of(block->errors, block->sampled), copy);
-    tell_block(session, block, qn_err_name(error));
-    bb84_session_fail(session, error, copy);
-}
-
-static bool is_enough(const struct session *session) {
-    return session->blocks_wanted != 0 ? session->blocks_done >= session->blocks_wanted
-                                       : session->secret >= session->secret_wanted;
-}
-
-void bb84_block_done(struct block *block) {
-    struct session *session = block->session;
+void bb84_session_done(struct session *session) {
     struct qn_node *node = session->node;
-    struct link_state *link = &node->links[session->link_index];
-    session->blocks_done++;
-    if (block->secret == 0) session->aborted++;
-    session->sifted += block->sifted;
-    session->secret += block->secret;
-    session->sampled += block->sampled;
-    session->errors += block->errors;
-    link->sifted_bits += block->sifted;
-    link->secret_bits += block->secret;
-    tell_block(session, block, block->secret > 0 ? "" : "no_key");
-    block_free(block);
     struct request *request = session->request != 0 ? request_find(node, session->request) : NULL;
+    bool enough = session->blocks_wanted != 0 ? session->blocks_done >= session->blocks_wanted
+                                              : session->secret >= session->secret_wanted;
     if (request != NULL) request->delivered = session->blocks_done;
-    if (is_enough(session) && list_is_empty(&session->blocks) && request != NULL) {
-        tell_summary(session, request);
-        bb84_send_abort(session, 0, 0, 0, "complete");
-        session->request = 0;
-        request->extra = NULL;
-        session_free(session);
-        request_finish(request);
+    if (!enough || request == NULL) {
+        if (session->is_source) bb84_pump(session);
         return;
     }
-    if (session->is_source) bb84_begin_blocks(session);
+    bb84_tell_summary(session, request);
+    bb84_say_abort(session, 0, 0, 0, "complete");
+    session->request = 0;
+    request->extra = NULL;
+    session_free(session);
+    request_finish(request);
 }
 
-/* ---- starting and ending ---- */
+/* ---- starting ---- */
 
 static void let_go_of_session(struct request *request) { /* The user's request ends before the session did. */
     struct session *session = request->extra;
     if (session == NULL) return;
-    bb84_send_abort(session, 0, -QN_ECANCELLED, 0, "given up by the user or the deadline");
+    bb84_say_abort(session, 0, -QN_ECANCELLED, 0, "given up by the user or the deadline");
     session_free(session);
 }
 
@@ -252,6 +115,9 @@ static void on_timeout(struct request *request) {
         error = -QN_EPEER_DOWN, why = "the classical channel is down";
     else if (peer != NULL && !peer->up[QN_QUANTUM])
         error = -QN_EPEER_DOWN, why = "the quantum channel is down: no photons arrive";
+    else if (session != NULL && session->wants_pad)
+        error = -QN_ESTORE,
+        why = "no pads: does the other end have the same initial secret, and can its store be written?";
     else if (session != NULL && !session->accepted)
         why = "the other end did not answer";
     request_fail(request, error, "%u blocks done when the deadline passed; %s", request->delivered, why);
@@ -267,16 +133,45 @@ static int find_link(const struct qn_node *node, uint16_t peer) {
     return -QN_EUNSUPPORTED;
 }
 
-static uint64_t choose_pulses(
-    const struct session *session) { /* For about SIFTED_PER_BLOCK bits, but not more than 5 s of the laser. */
-    const struct qn_node *node = session->node;
-    const struct qn_topo_link *link = &node->topology->links[session->link_index];
-    struct qn_pulse_channel channel;
-    qn_pulse_channel_from(node->topology, link, node->links[session->link_index].eve, &channel);
-    double gain = qn_pulse_gain(&channel), pulses = gain > 0 ? 2 * SIFTED_PER_BLOCK / gain : PULSES_MAX;
-    double most = 5 * node->topology->nodes[link->a].clock_hz;
-    if (pulses > most) pulses = most;
-    return pulses > PULSES_MAX ? PULSES_MAX : pulses < 1000 ? 1000 : (uint64_t)pulses;
+/* The key of this end's tags, and its name for the other. 0, or what pads_take says. */
+static int take_hash_key(struct session *session, Qnet__V1__QkdPad *message, struct pad_ref *ref) {
+    int rc = pads_take(session->node, session->peer, sizeof session->said_key, session->said_key, ref);
+    if (rc < 0) return rc;
+    qnet__v1__qkd_pad__init(message);
+    message->id = (ProtobufCBinaryData){sizeof ref->id, ref->id};
+    message->offset = ref->offset;
+    session->pad_bits += sizeof session->said_key * 8;
+    return 0;
+}
+
+static void send_start(struct session *session) {
+    Qnet__V1__QkdStart start = QNET__V1__QKD_START__INIT;
+    Qnet__V1__QkdParameters parameters;
+    Qnet__V1__QkdPad pad;
+    struct pad_ref ref;
+    bb84_parameters_pack(&session->parameters, &parameters);
+    if (session->parameters.authenticated) {
+        int rc = take_hash_key(session, &pad, &ref);
+        bool asked = session->wants_pad;
+        session->wants_pad = rc == -QN_EBUSY;
+        if (rc == -QN_EBUSY && asked) return;
+        if (rc < 0 && rc != -QN_EBUSY) {
+            bb84_session_fail(session, -QN_EPADS, "nothing is left to authenticate with");
+            return;
+        }
+        if (rc == 0) start.hash_key = &pad; /* Else this only asks whether the ends agree. */
+    }
+    start.request = session->request;
+    start.link = session->link_index;
+    start.session = session->id;
+    start.secret_bits = session->secret_wanted;
+    start.blocks = session->blocks_wanted;
+    start.block_pulses = session->block_pulses;
+    start.train_pulses = session->train_pulses;
+    start.qber_limit = session->qber_limit;
+    start.parameters = &parameters;
+    session->opening.len = 0;
+    bb84_say(session, NULL, QNET__V1__QKD_MESSAGE__BODY_START, &start);
 }
 
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m) {
@@ -287,11 +182,12 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
         node_reply_error(node, client, id, link, "no bb84 link joins %s and %s", node_name(node, node->self), m->peer);
         return;
     }
-    if (!(m->qber_limit >= 0 && m->qber_limit <= 0.5) || !(m->sample_fraction >= 0 && m->sample_fraction < 1) ||
-        m->blocks > BLOCKS_MAX || m->block_pulses > PULSES_MAX) {
+    if (!(m->qber_limit >= 0 && m->qber_limit <= 0.5) || m->blocks > BLOCKS_MAX || m->block_pulses > BLOCK_PULSES_MAX ||
+        m->method >= QN_RECONCILE_METHODS) {
         node_reply_error(node, client, id, -QN_EINVAL,
-                         "qber_limit is 0 to 0.5, sample_fraction 0 to 1, blocks at most %d, block_pulses at most %d",
-                         BLOCKS_MAX, PULSES_MAX);
+                         "qber_limit is 0 to 0.5, blocks at most %d, block_pulses at most 1e15, method one of those "
+                         "there are",
+                         BLOCKS_MAX);
         return;
     }
     struct request *request = request_new(node, client, id, REQUEST_BB84, m->timeout_ns);
@@ -307,154 +203,297 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     session->asked_here = true;
     session->secret_wanted = m->secret_bits != 0 || m->blocks != 0 ? m->secret_bits : 1;
     session->blocks_wanted = m->blocks;
-    session->block_pulses = m->block_pulses != 0 ? m->block_pulses : choose_pulses(session);
-    session->qber_limit = m->qber_limit > 0 ? m->qber_limit : 0.11;
-    session->sample_fraction = m->sample_fraction > 0 ? m->sample_fraction : 0.1;
-    session->epsilon = ldexp(1, -SECURITY_BITS);
+    session->qber_limit = m->qber_limit > 0 ? m->qber_limit : QBER_LIMIT;
+    session->parameters.method = (enum qn_reconcile_method)m->method;
+    bb84_choose_sizes(session, m->block_pulses);
     request->peer = (uint16_t)peer;
     request->extra = session;
     request->free_extra = let_go_of_session;
     request->on_timeout = on_timeout;
-    Qnet__V1__Bb84Start start = QNET__V1__BB84_START__INIT;
-    start.request = request->number;
-    start.link = (uint32_t)link;
-    start.session = session->id;
-    start.secret_bits = session->secret_wanted;
-    start.blocks = session->blocks_wanted;
-    start.block_pulses = session->block_pulses;
-    start.qber_limit = session->qber_limit;
-    start.sample_fraction = session->sample_fraction;
-    start.security_bits = SECURITY_BITS;
-    bb84_send_body(session, QNET__V1__BB84_MESSAGE__BODY_START, &start);
+    if (session->block_pulses / session->train_pulses >= TRAINS_MAX)
+        bb84_session_fail(session, -QN_ELIMIT, "the block has too many pulses for this link; ask for smaller ones");
+    else
+        send_start(session);
 }
 
-static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Start *m) {
+/* ---- being asked ---- */
+
+static void refuse(struct qn_node *node, uint16_t to, const Qnet__V1__QkdStart *m, int error, const char *detail) {
+    struct session nobody = {.node = node, .peer = to, .id = m->session};
+    Qnet__V1__QkdAccept accept = QNET__V1__QKD_ACCEPT__INIT;
+    accept.request = m->request;
+    accept.session = m->session;
+    accept.error = (uint32_t)-error;
+    accept.detail = (char *)(uintptr_t)detail;
+    bb84_say(&nobody, NULL, QNET__V1__QKD_MESSAGE__BODY_ACCEPT, &accept);
+    qn_buf_release(&nobody.opening);
+}
+
+static void send_accept(struct session *session) {
+    Qnet__V1__QkdAccept accept = QNET__V1__QKD_ACCEPT__INIT;
+    Qnet__V1__QkdPad pad;
+    struct pad_ref ref;
+    if (session->parameters.authenticated) {
+        int rc = take_hash_key(session, &pad, &ref);
+        session->wants_pad = rc == -QN_EBUSY;
+        if (rc == -QN_EBUSY) return;
+        if (rc < 0) {
+            bb84_say_abort(session, 0, -QN_EPADS, 0, "nothing is left to authenticate with");
+            session_free(session);
+            return;
+        }
+        accept.hash_key = &pad;
+    }
+    accept.session = session->id;
+    session->accepted = true;
+    bb84_say(session, NULL, QNET__V1__QKD_MESSAGE__BODY_ACCEPT, &accept);
+    if (session->is_source) bb84_pump(session);
+}
+
+static bool is_sane(const Qnet__V1__QkdStart *m) {
+    return m->parameters != NULL && m->block_pulses > 0 && m->block_pulses <= BLOCK_PULSES_MAX && m->train_pulses > 0 &&
+           m->train_pulses <= TRAIN_PULSES_MAX && m->block_pulses / m->train_pulses < TRAINS_MAX &&
+           m->qber_limit >= 0 && m->qber_limit <= 0.5 && m->blocks <= BLOCKS_MAX &&
+           m->parameters->method < QN_RECONCILE_METHODS;
+}
+
+static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMessage *message) {
+    const Qnet__V1__QkdStart *m = message->start;
     if (m->link >= node->topology->n_links || bb84_find_session(node, from, m->session) != NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
-    bool ours = link->kind == QN_LINK_BB84 &&
-                ((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from));
-    bool sane = ours && m->block_pulses > 0 && m->block_pulses <= PULSES_MAX && m->sample_fraction > 0 &&
-                m->sample_fraction < 1 && m->qber_limit >= 0 && m->qber_limit <= 0.5 && m->security_bits >= 8 &&
-                m->security_bits <= 256 && m->blocks <= BLOCKS_MAX;
-    if (!sane) return;
+    char differences[400];
+    if (link->kind != QN_LINK_BB84 ||
+        !((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from)) || !is_sane(m)) {
+        refuse(node, from, m, -QN_EREJECTED, "no such link, or a number out of range");
+        return;
+    }
     struct session *session = session_new(node, from, m->session, (uint16_t)m->link);
-    if (session == NULL) return;
-    session->peer_request = m->request;
+    if (session == NULL) {
+        refuse(node, from, m, -QN_EBUSY, "too many BB84 sessions");
+        return;
+    }
+    if (!bb84_parameters_agree(&session->parameters, m->parameters, differences, sizeof differences)) {
+        node_event(node, LEVEL_WARNING, "bb84_refused", node_name(node, from), "the ends differ: %s", differences);
+        refuse(node, from, m, -QN_EREJECTED, differences);
+        session_free(session);
+        return;
+    }
+    if (session->parameters.authenticated && m->hash_key == NULL) { /* It will ask again when it has one. */
+        session_free(session);
+        return;
+    }
     session->secret_wanted = m->secret_bits;
     session->blocks_wanted = m->blocks;
     session->block_pulses = m->block_pulses;
+    session->train_pulses = m->train_pulses;
     session->qber_limit = m->qber_limit;
-    session->sample_fraction = m->sample_fraction;
-    session->epsilon = ldexp(1, -(int)m->security_bits);
-    session->accepted = true;
-    Qnet__V1__Bb84Accept accept = QNET__V1__BB84_ACCEPT__INIT;
-    accept.request = m->request;
-    accept.session = m->session;
-    bb84_send_body(session, QNET__V1__BB84_MESSAGE__BODY_ACCEPT, &accept);
-    if (session->is_source) bb84_begin_blocks(session);
+    session->parameters.method = (enum qn_reconcile_method)m->parameters->method;
+    if (session->parameters.authenticated && bb84_open_hash_key(session, m->hash_key) < 0) {
+        refuse(node, from, m, -QN_EAUTH, "the initial secrets of the two ends differ, or a pad was used twice");
+        session_free(session);
+        return;
+    }
+    bb84_heard(session, NULL, message);
+    send_accept(session);
 }
 
-static void on_abort(struct session *session, const Qnet__V1__Bb84Abort *m) {
+static void on_accept(struct session *session, const Qnet__V1__QkdMessage *message) {
+    const Qnet__V1__QkdAccept *m = message->accept;
+    if (session->accepted || !session->asked_here) return;
+    if (m->error != 0) {
+        bb84_session_fail(session, -(int)m->error, m->detail);
+        return;
+    }
+    if (session->parameters.authenticated && bb84_open_hash_key(session, m->hash_key) < 0) {
+        bb84_say_abort(session, 0, -QN_EAUTH, 0, "the initial secrets of the two ends differ");
+        bb84_session_fail(session, -QN_EAUTH, "the initial secrets of the two ends differ, or a pad was used twice");
+        return;
+    }
+    session->accepted = true;
+    bb84_heard(session, NULL, message);
+    if (session->is_source) bb84_pump(session);
+}
+
+/* ---- ending ---- */
+
+static void on_abort(struct session *session, const Qnet__V1__QkdAbort *m) {
     struct block *block = bb84_find_block(session, m->block);
+    char text[480];
     if (m->error == 0 || block == NULL) {
         bb84_session_fail(session, m->error == 0 ? -QN_ECANCELLED : -(int)m->error, m->detail);
         return;
     }
     if (m->error == QN_EQBER) {
         session->node->links[session->link_index].qber = m->qber;
-        block->errors = (uint64_t)(m->qber * (double)block->sampled + 0.5);
+        uint64_t compared = bb84_sum(block->counts.test_n); /* Spread over the intensities, for the report. */
+        for (unsigned k = 0; k < QN_DECOYS_MAX && compared > 0; k++)
+            block->counts.test_m[k] = (uint64_t)(m->qber * (double)block->counts.test_n[k] + 0.5);
     }
-    tell_block(session, block, qn_err_name((int)m->error));
-    bb84_session_fail(session, -(int)m->error, m->detail);
+    block->verdict = -(int)m->error;
+    snprintf(block->detail, sizeof block->detail, "%s", m->detail);
+    snprintf(text, sizeof text, "block %u%s%s", block->number, m->detail[0] != '\0' ? ": " : "", block->detail);
+    bb84_block_on_abort(block, -(int)m->error);
+    bb84_tell_block(session, block);
+    bb84_session_fail(session, -(int)m->error, text);
 }
 
-void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m) {
-    if (m->body_case == QNET__V1__BB84_MESSAGE__BODY_START) {
-        on_start(node, from, m->start);
-        return;
-    }
-    /* Every other body begins with (request or session, ...); its session and block are found first. */
-    uint32_t id, number = 0;
+/* ---- messages ---- */
+
+/* Where a message belongs. False for a body this release does not know. */
+static bool find_place(const Qnet__V1__QkdMessage *m, uint32_t *ret_session, uint32_t *ret_block, int64_t *ret_train) {
+    *ret_train = -1;
+    *ret_block = 0;
     switch (m->body_case) {
-    case QNET__V1__BB84_MESSAGE__BODY_ACCEPT:
-        id = m->accept->session;
-        break;
-#define WHERE(CASE, field)                                                                                             \
-    case QNET__V1__BB84_MESSAGE__BODY_##CASE:                                                                          \
-        id = m->field->session;                                                                                        \
-        number = m->field->block;                                                                                      \
-        break
-        WHERE(DETECTIONS, detections);
-        WHERE(SIFT, sift);
-        WHERE(SAMPLE, sample);
-        WHERE(ESTIMATE, estimate);
-        WHERE(ASK, ask);
-        WHERE(TELL, tell);
-        WHERE(VERIFY, verify);
-        WHERE(AMPLIFY, amplify);
-        WHERE(STORED, stored);
-        WHERE(ABORT, abort);
-#undef WHERE
+    case QNET__V1__QKD_MESSAGE__BODY_ACCEPT:
+        *ret_session = m->accept->session;
+        return true;
+#define OF_TRAIN(CASE, field)                                                                                          \
+    case QNET__V1__QKD_MESSAGE__BODY_##CASE:                                                                           \
+        *ret_session = m->field->session;                                                                              \
+        *ret_block = m->field->block;                                                                                  \
+        *ret_train = m->field->train;                                                                                  \
+        return true
+#define OF_BLOCK(CASE, field)                                                                                          \
+    case QNET__V1__QKD_MESSAGE__BODY_##CASE:                                                                           \
+        *ret_session = m->field->session;                                                                              \
+        *ret_block = m->field->block;                                                                                  \
+        return true
+        OF_TRAIN(DETECTIONS, detections);
+        OF_TRAIN(SIFT, sift);
+        OF_TRAIN(TEST, test);
+        OF_TRAIN(RECONCILE, reconcile);
+        OF_TRAIN(ASK, ask);
+        OF_TRAIN(TELL, tell);
+        OF_TRAIN(VERIFY, verify);
+        OF_BLOCK(AMPLIFY, amplify);
+        OF_BLOCK(CONFIRM, confirm);
+        OF_BLOCK(ABORT, abort);
+#undef OF_TRAIN
+#undef OF_BLOCK
     default:
-        return;
-    }
-    struct session *session = bb84_find_session(node, from, id);
-    if (session == NULL) return;
-    struct block *block = bb84_find_block(session, number);
-    if (m->body_case == QNET__V1__BB84_MESSAGE__BODY_ABORT) {
-        on_abort(session, m->abort);
-    } else if (m->body_case == QNET__V1__BB84_MESSAGE__BODY_ACCEPT) {
-        if (m->accept->error != 0)
-            bb84_session_fail(session, -(int)m->accept->error, m->accept->detail);
-        else {
-            session->accepted = true;
-            if (session->is_source) bb84_begin_blocks(session);
-        }
-    } else if (block != NULL) {
-        switch (m->body_case) {
-        case QNET__V1__BB84_MESSAGE__BODY_DETECTIONS:
-            bb84_on_detections(node, session, block, m->detections);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_SIFT:
-            bb84_on_sift(node, session, block, m->sift);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_SAMPLE:
-            bb84_on_sample(node, session, block, m->sample);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_ESTIMATE:
-            bb84_on_estimate(node, session, block, m->estimate);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_ASK:
-            if (session->is_source) bb84_on_parity(block, &m->ask->ranges, m->ask->count);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_TELL:
-            if (!session->is_source) bb84_on_parity(block, &m->tell->parities, m->tell->count);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_VERIFY:
-            bb84_on_verify(node, session, block, m->verify);
-            break;
-        case QNET__V1__BB84_MESSAGE__BODY_AMPLIFY:
-            bb84_on_amplify(node, session, block, m->amplify);
-            break;
-        default:
-            bb84_on_stored(node, session, block, m->stored);
-            break;
-        }
+        return false;
     }
 }
+
+static void on_train_message(struct train *train, const Qnet__V1__QkdMessage *m) {
+    bool is_source = train->block->session->is_source;
+    switch (m->body_case) {
+    case QNET__V1__QKD_MESSAGE__BODY_DETECTIONS:
+        bb84_on_detections(train, m->detections);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_SIFT:
+        bb84_on_sift(train, m->sift);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_TEST:
+        bb84_on_test(train, m->test);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_RECONCILE:
+        bb84_on_reconcile(train, m->reconcile);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_ASK:
+        if (is_source) bb84_on_parity(train, &m->ask->questions, m->ask->count);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_TELL:
+        if (!is_source) bb84_on_parity(train, &m->tell->answers, m->tell->count);
+        break;
+    default:
+        bb84_on_verify(train, m->verify);
+        break;
+    }
+}
+
+void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m) {
+    uint32_t id, number;
+    int64_t place;
+    if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_START) {
+        on_start(node, from, m);
+        return;
+    }
+    if (!find_place(m, &id, &number, &place)) return;
+    struct session *session = bb84_find_session(node, from, id);
+    if (session == NULL) return;
+    bb84_tamper(session, m);
+    if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_ABORT) {
+        on_abort(session, m->abort);
+        return;
+    }
+    if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_ACCEPT) {
+        on_accept(session, m);
+        return;
+    }
+    struct block *block = bb84_find_block(session, number);
+    if (block == NULL) return;
+    if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_AMPLIFY) {
+        bb84_on_amplify(block, m);
+    } else if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_CONFIRM) {
+        bb84_on_confirm(block, m);
+    } else {
+        bb84_heard(session, block, m);
+        struct train *train = bb84_find_train(block, (uint32_t)place);
+        if (train != NULL) on_train_message(train, m);
+    }
+}
+
+/* A node of protocol 1 asks for keys as they were made then: without decoys, and without proof of who speaks. */
+void bb84_on_old_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m) {
+    if (m->body_case != QNET__V1__BB84_MESSAGE__BODY_START) return;
+    Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
+    Qnet__V1__Bb84Message message = QNET__V1__BB84_MESSAGE__INIT;
+    Qnet__V1__Bb84Accept accept = QNET__V1__BB84_ACCEPT__INIT;
+    char detail[] = "this node makes keys with decoys and authentication only; update the other end";
+    accept.request = m->start->request;
+    accept.session = m->start->session;
+    accept.error = QN_EVERSION;
+    accept.detail = detail;
+    message.body_case = QNET__V1__BB84_MESSAGE__BODY_ACCEPT;
+    message.accept = &accept;
+    envelope.body_case = QNET__V1__ENVELOPE__BODY_BB84;
+    envelope.bb84 = &message;
+    node_send(node, from, &envelope);
+}
+
+/* ---- the node ---- */
 
 void bb84_on_session(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, bool up) {
     if (plane != QN_QUANTUM || !up) return;
     for (struct list *item = node->bb84->sessions.next; item != &node->bb84->sessions; item = item->next) {
         struct session *session = CONTAINER_OF(item, struct session, link);
-        if (session->peer != peer || !session->is_source) continue;
-        for (struct list *b = session->blocks.next; b != &session->blocks;
-             b = b->next) { /* Lost trains: other pulses, same block. */
-            struct block *block = CONTAINER_OF(b, struct block, link);
-            if (block->step == WAIT_DETECTIONS && block->data != NULL && block->train.slot == 0 &&
-                block->parts_seen == 0)
-                bb84_emit(session, block);
-        }
+        if (session->peer == peer && session->is_source) bb84_send_again(session);
+    }
+}
+
+static struct block *telling_block(const struct session *session) {
+    for (struct list *b = session->blocks.next; b != &session->blocks; b = b->next) {
+        struct block *block = CONTAINER_OF(b, struct block, link);
+        if (block->step == BLOCK_TELLING) return block;
+    }
+    return NULL;
+}
+
+static void session_on_pads(struct session *session) {
+    struct qn_node *node = session->node;
+    uint16_t peer = session->peer;
+    uint32_t id = session->id;
+    if (session->wants_pad) {
+        if (session->asked_here)
+            send_start(session);
+        else
+            send_accept(session);
+        return;
+    }
+    for (const struct block *last = NULL; session != NULL; session = bb84_find_session(node, peer, id)) {
+        struct block *block = telling_block(session); /* Telling may end the block, and the session. */
+        if (block == NULL || block == last) return;
+        last = block;
+        bb84_block_on_pads(block);
+    }
+}
+
+void bb84_on_pads(struct qn_node *node, uint16_t peer) {
+    for (struct list *s = node->bb84->sessions.next, *next; s != &node->bb84->sessions; s = next) {
+        next = s->next;
+        struct session *session = CONTAINER_OF(s, struct session, link);
+        if (session->peer == peer && session->parameters.authenticated) session_on_pads(session);
     }
 }
 
@@ -470,6 +509,7 @@ bool bb84_is_with(const struct qn_node *node, uint16_t peer) {
 }
 
 void bb84_on_peer_gone(struct qn_node *node, uint16_t peer) {
+    bb84_drop_letters(node, peer);
     for (struct list *item = node->bb84->sessions.next, *next; item != &node->bb84->sessions; item = next) {
         next = item->next;
         struct session *session = CONTAINER_OF(item, struct session, link);
@@ -489,6 +529,8 @@ void bb84_release(struct qn_node *node) {
     if (node->bb84 == NULL) return;
     while (!list_is_empty(&node->bb84->sessions))
         session_free(CONTAINER_OF(node->bb84->sessions.next, struct session, link));
+    bb84_drop_letters(node, QN_NO_NODE);
+    qn_buf_release(&node->bb84->packed);
     free(node->bb84);
     node->bb84 = NULL;
 }

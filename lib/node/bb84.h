@@ -2,30 +2,70 @@
 #ifndef QN_NODE_BB84_H
 #define QN_NODE_BB84_H
 
-/* What bb84.c (sessions, users) and bb84_block.c (the steps of a block) share. */
+/* What the files of the QKD protocol share; proto/README.md has its messages and states.
+ *
+ *   bb84.c             sessions: begin, end; which message goes where
+ *   bb84_parameters.c  what the two ends agree on, and how large blocks and trains are
+ *   bb84_send.c        messages out: transcripts, tags, and a queue for when the channel is full
+ *   bb84_train.c       transmission and sifting, a train of pulses at a time
+ *   bb84_reconcile.c   error correction and verification of a train's key bits
+ *   bb84_block.c       from verified trains to a stored key
+ *   bb84_account.c     decoy statistics, secret length, where every bit went
+ *   bb84_alarm.c       observables against what the hardware should give
+ *   bb84_attack.c      attacks that users switch on
+ *   bb84_report.c      what users are told
+ *   bb84_job.c, bb84_work.c  the long steps, which run on the thread pool
+ *
+ * A session makes blocks: one key each. A block is sent as trains, each sifted, reconciled and verified on its own, so
+ * that no message and no step is large, while the statistics and the key are those of the whole block. Trains of
+ * several blocks are under way at once; a train's data are with the loop or with one job, never with both. */
 
+#include "link/observe.h"
 #include "node/bb84_work.h"
 #include "node/internal.h"
+#include "node/keys.h"
+#include "qkd/auth.h"
+#include "qkd/finite.h"
 
-#define BLOCKS_MAX 100000
-#define PULSES_MAX 1000000000
+#define BLOCKS_MAX 1000000
+#define BLOCK_PULSES_MAX UINT64_C(1000000000000000)
+#define TRAIN_PULSES_MAX (UINT64_C(1) << 32)
+#define TRAINS_MAX 65536       /* Of a block. */
+#define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
+#define TRAINS_AT_ONCE 8       /* Sent and not yet verified. */
+#define BLOCKS_AT_ONCE 4
+#define ALARMS_MAX 8
 
-enum step {
-    WAIT_TRAIN,
-    DETECTING,
-    WAIT_DETECTIONS,
-    MATCHING,
-    WAIT_SIFT,
-    WAIT_SAMPLE,
-    WAIT_ESTIMATE,
-    RECONCILING,
-    WAIT_AMPLIFY,
-    AMPLIFYING,
-    WAIT_STORED,
-    DONE
+enum bb84_bound {
+    BB84_BOUND_SINGLE = 1, /* Single photons: Tomamichel et al. 2012. */
+    BB84_BOUND_TAGGED,     /* Weak pulses without decoys: GLLP. */
+    BB84_BOUND_ONE_DECOY,  /* Rusca et al. 2018. */
+    BB84_BOUND_TWO_DECOYS, /* Lim et al. 2014. */
+    BB84_BOUND_PAIRS,      /* Entangled pairs: as single photons. */
 };
 
-struct input { /* A parity message that waits for the block's data. */
+struct bb84_parameters {
+    enum bb84_bound bound;
+    struct qn_decoy decoy; /* n is 0 without intensities to tell apart. */
+    double mean;           /* BB84_BOUND_TAGGED */
+    double source_test_basis, detector_test_basis;
+    double clock_hz;
+    double epsilon_secret, epsilon_correct;
+    enum qn_reconcile_method method;
+    bool authenticated;
+};
+
+enum train_step {
+    TRAIN_SENT,        /* Source: in the fibre, or its detections are coming. */
+    TRAIN_DETECTING,   /* Detector. */
+    TRAIN_SIFTING,     /* Source: matching. Detector: waits for the bases, then keeps. */
+    TRAIN_TESTING,     /* Source: waits for the test bits. Detector: waits to be told to begin. */
+    TRAIN_RECONCILING, /* Both. */
+    TRAIN_VERIFYING,   /* Source. */
+    TRAIN_DONE,
+};
+
+struct input { /* A message of reconciliation that waits for the train's data. */
     struct input *next;
     uint32_t count;
     size_t len;
@@ -33,21 +73,54 @@ struct input { /* A parity message that waits for the block's data. */
 };
 
 struct session;
+struct block;
+
+struct train {
+    struct list link;
+    struct block *block;
+    uint32_t number;
+    enum train_step step;
+    struct bb84_data *data; /* NULL while a job has it. */
+    uint32_t pieces_seen;
+    struct input *first, *last;
+    size_t n_inputs;
+    struct qn_timer arrival; /* Source: the last pulse is at the detector. */
+};
+
+enum block_step {
+    BLOCK_TRAINS,  /* Its trains are under way. */
+    BLOCK_TELLING, /* The closing message of this end waits for a pad. */
+    BLOCK_CLOSING, /* Source: the verdict waits to be confirmed. Both: the key is being made. */
+    BLOCK_STORING, /* Its keys are with the store, not yet ready. */
+};
 
 struct block {
     struct list link;
     struct session *session;
     uint32_t number;
-    enum step step;
-    struct bb84_data *data; /* NULL while a job has it. */
-    struct input *first, *last;
-    size_t n_inputs;
-    uint32_t parts_seen;
-    uint32_t round, told; /* Detector: questions sent and answered. */
-    bool stored_here, stored_there, verified;
-    uint8_t key_id[16], check[8], peer_check[8];
-    uint64_t sifted, sampled, errors, clicks, disclosed, secret, pulses;
-    struct qn_timer train; /* Source: the last pulse has arrived. */
+    enum block_step step;
+    uint32_t n_trains, begun, done; /* begun: source, sent so far; done: verified. */
+    struct list trains;
+    struct bb84_key *key; /* NULL while a job has it. */
+    bool amplified, confirmed;
+    int verdict;      /* 0, or -QN_E*: why there is no key. */
+    char detail[400]; /* In words. */
+    struct qn_auth said, heard;
+    uint8_t key_id[16]; /* Of the first; each next one is derived. */
+    uint32_t n_keys, keys_ready;
+    /* What the report says. */
+    struct qn_decoy_counts counts; /* Without decoys everything is in the first place. */
+    struct qn_observed observed;
+    uint64_t pulses, clicks;
+    uint64_t disclosed, tag_bits, corrected, failed_frames;
+    uint64_t secret, pool_bits, pad_bits; /* pad_bits: used for tags, both directions. */
+    double forgery;                       /* Bound on the chance that a tag was forged. */
+    struct qn_finite bounds;
+    enum qn_reconcile_method method;
+    struct qn_deviation alarms[ALARMS_MAX];
+    char alarm_names[ALARMS_MAX][16];
+    size_t n_alarms;
+    uint64_t begun_ns;
 };
 
 struct session {
@@ -55,48 +128,124 @@ struct session {
     struct qn_node *node;
     uint32_t id;
     uint64_t request; /* The number of the user's request, at the end that was asked; else 0. */
-    uint64_t peer_request;
     uint16_t peer, link_index;
     bool is_source, accepted, asked_here;
-    uint64_t secret_wanted, block_pulses;
-    uint32_t blocks_wanted, blocks_begun, blocks_done;
-    double qber_limit, sample_fraction, epsilon;
+    bool wants_pad; /* Start or Accept waits for the hash key. */
+    struct bb84_parameters parameters;
+    uint64_t secret_wanted, block_pulses, train_pulses;
+    uint32_t blocks_wanted, blocks_begun, blocks_done, aborted;
+    double qber_limit;
     struct list blocks;
+    size_t n_blocks, trains_at_once;
     uint64_t busy_until_ns; /* The laser sends one train after the other. */
-    uint64_t sifted, secret, sampled, errors;
-    uint32_t aborted; /* Blocks that gave no key. */
+    /* Authentication: what began the session, and the hash keys. */
+    struct qn_buf opening;
+    uint8_t said_key[QN_AUTH_KEY_BYTES], heard_key[QN_AUTH_KEY_BYTES];
+    struct qn_buf replayed; /* What an attacker kept. */
+    /* Totals. */
+    uint64_t sifted, secret, test, test_errors, key_errors, key_compared, pad_bits;
+};
+
+struct letter { /* A message the channel had no room for. */
+    struct letter *next;
+    uint16_t to;
+    size_t len;
+    uint8_t bytes[];
 };
 
 struct bb84 {
     struct list sessions;
     size_t n_sessions;
     uint32_t next_session;
+    struct letter *first, *last;
+    size_t waiting_bytes;
+    struct qn_buf packed;
 };
 
 /* bb84.c */
 struct session *bb84_find_session(const struct qn_node *node, uint16_t peer, uint32_t id);
 struct block *bb84_find_block(const struct session *session, uint32_t number);
-struct block *bb84_block_new(struct session *session, uint32_t number, enum step step);
-void bb84_send_body(struct session *session, Qnet__V1__Bb84Message__BodyCase which, void *body);
-void bb84_send_abort(struct session *session, uint32_t block, int error, double qber, const char *detail);
-double bb84_qber_of(uint64_t errors, uint64_t sampled);
-void bb84_session_fail(struct session *session, int error, const char *text);
-void bb84_block_fail(struct block *block, int error, const char *text);
-void bb84_block_done(struct block *block);
+struct train *bb84_find_train(const struct block *block, uint32_t number);
+void bb84_session_fail(struct session *session, int error, const char *text); /* The peer is not told. Frees it. */
+void bb84_session_done(struct session *session); /* If its user has all he wanted. May free it. */
+
+/* bb84_parameters.c */
+void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84_parameters *ret);
+void bb84_parameters_pack(const struct bb84_parameters *parameters, Qnet__V1__QkdParameters *ret);
+/* Names every parameter that differs, "name: ours here, theirs there"; false if any does. */
+bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__QkdParameters *theirs, char *ret_text,
+                           size_t size);
+void bb84_choose_sizes(struct session *session, uint64_t block_pulses);
+void bb84_optics(const struct session *session, struct qn_optics *ret); /* Of the link, attacks and drift included. */
+void bb84_optics_honest(const struct session *session, struct qn_optics *ret);
+unsigned bb84_classes(const struct bb84_parameters *parameters);
+const char *bb84_bound_name(enum bb84_bound bound);
+
+/* bb84_send.c */
+/* Sends; a message of a block goes into its transcript first. */
+void bb84_say(struct session *session, struct block *block, Qnet__V1__QkdMessage__BodyCase which, void *body);
+/* The same with a tag over all that was said in the block; `tag` is where the body has its pointer. 0, or what
+ * pads_take says: then nothing is sent. */
+int bb84_say_tagged(struct session *session, struct block *block, Qnet__V1__QkdMessage__BodyCase which, void *body,
+                    Qnet__V1__QkdTag **tag);
+void bb84_heard(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message);
+/* Takes the message into the transcript, without its tag, and checks that. 0 or -QN_EAUTH. */
+int bb84_heard_tagged(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message,
+                      Qnet__V1__QkdTag **tag);
+void bb84_transcripts_begin(struct session *session, struct block *block);
+int bb84_open_hash_key(struct session *session, const Qnet__V1__QkdPad *pad); /* The peer's. 0 or -QN_EAUTH. */
+void bb84_say_abort(struct session *session, uint32_t block, int error, double qber, const char *detail);
+void bb84_drop_letters(struct qn_node *node, uint16_t to);
+
+/* bb84_train.c */
+void bb84_pump(struct session *session); /* Source: begins what there is room for. */
+void bb84_train_free(struct train *train);
+void bb84_send_again(struct session *session); /* Source: photons that were lost. */
+void bb84_on_detections(struct train *train, const Qnet__V1__QkdDetections *m);
+void bb84_on_sift(struct train *train, const Qnet__V1__QkdSift *m);
+void bb84_on_test(struct train *train, const Qnet__V1__QkdTest *m);
+
+/* bb84_reconcile.c */
+void bb84_reconcile_begin(struct train *train); /* Source. */
+void bb84_on_reconcile(struct train *train, const Qnet__V1__QkdReconcile *m);
+void bb84_on_parity(struct train *train, const ProtobufCBinaryData *bytes, uint32_t count);
+void bb84_on_verify(struct train *train, const Qnet__V1__QkdVerify *m);
+void bb84_serve(struct train *train); /* Messages that wait, if its data are here. */
 
 /* bb84_block.c */
-void bb84_emit(struct session *session, struct block *block);
-void bb84_begin_blocks(struct session *session);
-void bb84_on_detections(struct qn_node *node, struct session *session, struct block *block,
-                        const Qnet__V1__Bb84Detections *m);
-void bb84_on_sift(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Sift *m);
-void bb84_on_sample(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Sample *m);
-void bb84_on_estimate(struct qn_node *node, struct session *session, struct block *block,
-                      const Qnet__V1__Bb84Estimate *m);
-void bb84_on_parity(struct block *block, const ProtobufCBinaryData *bytes, uint32_t count);
-void bb84_on_stored(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Stored *m);
-void bb84_on_verify(struct qn_node *node, struct session *session, struct block *block, const Qnet__V1__Bb84Verify *m);
-void bb84_on_amplify(struct qn_node *node, struct session *session, struct block *block,
-                     const Qnet__V1__Bb84Amplify *m);
+struct block *bb84_block_new(struct session *session, uint32_t number); /* NULL: no memory. */
+void bb84_block_free(struct block *block);
+void bb84_block_fail(struct block *block, int error, const char *text); /* Ends the session at both ends. Frees both. */
+void bb84_train_done(struct train *train); /* Verified: its bits are the block's. Closes the block if it is the last. */
+void bb84_on_amplify(struct block *block, const Qnet__V1__QkdMessage *m);
+void bb84_on_confirm(struct block *block, const Qnet__V1__QkdMessage *m);
+void bb84_block_on_pads(struct block *block);
+void bb84_block_on_abort(struct block *block, int error); /* The other end gave it up. */
+
+/* bb84_account.c */
+void bb84_count_sifted(struct block *block, const struct bb84_data *data); /* With the errors of the test, if known. */
+void bb84_count_corrected(struct block *block, const uint64_t *errors, size_t n);
+/* Bounds, and the secret bits they leave: whole bytes. 0 with block->verdict and block->detail set. */
+uint64_t bb84_secret_bits(struct block *block, uint64_t disclosed);
+double bb84_test_qber(const struct block *block);
+double bb84_key_qber(const struct block *block);
+uint64_t bb84_sum(const uint64_t counts[QN_DECOYS_MAX]);
+
+/* bb84_alarm.c */
+void bb84_judge(struct block *block, bool key_errors_known); /* Fills in its alarms. */
+void bb84_raise(struct block *block);                        /* An event for each. */
+void bb84_pack_alarms(const struct block *block, Qnet__V1__QkdAlarm *list, Qnet__V1__QkdAlarm **pointers);
+void bb84_take_alarms(struct block *block, Qnet__V1__QkdAlarm *const *alarms, size_t n);
+
+/* bb84_attack.c */
+void bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message); /* The man in the middle, if there is one. */
+
+/* bb84_report.c */
+void bb84_tell_block(struct session *session, const struct block *block);
+void bb84_tell_summary(struct session *session, struct request *request);
+
+/* bb84_job.c */
+void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *));
+void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *));
 
 #endif

@@ -7,161 +7,277 @@
 
 #include "base/err.h"
 #include "qkd/amplify.h"
-#include "qkd/estimate.h"
 
-#define CLICKS_MAX ((size_t)16 << 20)
-#define CHECK_BITS 64 /* Of the digest by which both ends see that their keys are equal. */
+#define CLICKS_MAX                                                                                                     \
+    ((size_t)6 << 20) /* Of a train. What is beyond is not looked at, as by a receiver that is too slow. */
 
 void bb84_data_free(struct bb84_data *data) {
     if (data == NULL) return;
-    free(data->found);
-    free(data->positions);
-    free(data->part_first);
-    qn_clicks_release(&data->clicks);
-    struct qn_bits *strings[] = {&data->bits, &data->bases, &data->matches, &data->key, &data->sample, &data->secret};
-    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) qn_bits_release(strings[i]);
-    qn_cascade_free(data->cascade);
-    qn_cascade_source_free(data->source);
+    qn_bits_release(&data->bits);
+    qn_bits_release(&data->bases);
+    qn_sifted_release(&data->sifted);
+    qn_reconcile_free(data->corrector);
+    qn_reconcile_source_free(data->answerer);
+    if (data->in.data != NULL) sodium_memzero(data->in.data, data->in.len);
     qn_buf_release(&data->in);
     qn_buf_release(&data->out);
-    qn_buf_release(&data->lengths);
+    qn_buf_release(&data->pieces);
     sodium_memzero(data, sizeof *data);
     free(data);
 }
 
+static void count_classes(struct bb84_data *data) {
+    for (unsigned k = 0; k < data->classes; k++) {
+        data->counts.key_n[k] = qn_sift_count(data->sifted.key_plane, data->planes, data->sifted.key.len, k, NULL);
+        data->counts.test_n[k] = qn_sift_count(data->sifted.test_plane, data->planes, data->sifted.test.len, k, NULL);
+    }
+}
+
 /* ---- transmission and sifting ---- */
 
-static int cut_into_parts(struct bb84_data *data) {
-    size_t at = 0;
-    data->n_parts = 0;
-    do { /* A block without clicks still is one part. */
-        size_t *more = realloc(data->part_first, (data->n_parts + 2) * sizeof *more);
-        if (more == NULL) return -QN_ENOMEM;
-        data->part_first = more;
-        data->part_first[data->n_parts++] = at;
-        at += qn_sift_fit(data->positions, at, data->n_found);
-        data->part_first[data->n_parts] = at;
-    } while (at < data->n_found);
-    return 0;
+static int encode(struct bb84_data *data, const uint32_t *offset) {
+    int rc = 0;
+    size_t first = 0;
+    data->out.len = data->pieces.len = 0;
+    do { /* A train without clicks is one empty piece. */
+        struct bb84_piece piece = {.len = data->out.len};
+        size_t count = 0;
+        rc = qn_sift_encode(offset, first, data->clicks, &data->out, &count);
+        piece.len = data->out.len - piece.len;
+        piece.count = (uint32_t)count;
+        piece.bases_len = data->out.len;
+        if (rc == 0) rc = qn_bits_to_bytes(&data->bases, first, count, &data->out);
+        piece.bases_len = data->out.len - piece.bases_len;
+        if (rc == 0) rc = qn_buf_append(&data->pieces, &piece, sizeof piece);
+        first += count;
+    } while (rc == 0 && first < data->clicks);
+    return rc;
 }
 
 void bb84_detect(struct bb84_data *data) {
-    size_t cap = 0;
-    uint64_t at = 0;
-    data->error = -QN_ENOMEM;
-    while (at < data->pulses) {
-        if (data->n_found == cap) {
-            cap = cap == 0 ? 65536 : cap * 2;
-            if (cap > CLICKS_MAX) {
-                data->error = -QN_ELIMIT;
-                return;
-            }
-            struct qn_click *more = realloc(data->found, cap * sizeof *more);
-            if (more == NULL) return;
-            data->found = more;
+    struct qn_detections found = {.cap = qn_detections_bound(&data->optics, data->pulses)};
+    if (found.cap > CLICKS_MAX) found.cap = CLICKS_MAX;
+    found.offset = malloc(found.cap * sizeof *found.offset);
+    struct qn_detector *detector = qn_detector_new();
+    data->error = found.offset == NULL || detector == NULL ? -QN_ENOMEM : qn_bits_reserve(&data->bits, found.cap);
+    if (data->error == 0) data->error = qn_bits_reserve(&data->bases, found.cap);
+    if (data->error == 0) {
+        uint64_t next = 0;
+        found.bit = data->bits.words;
+        found.basis = data->bases.words;
+        qn_detector_start(detector, &data->optics, data->stream_key, data->seed, data->index);
+        qn_detector_run(detector, 0, &next, data->pulses, &found);
+        data->bits.len = data->bases.len = data->clicks = found.len;
+        for (int basis = 0; basis < 2; basis++) data->doubles[basis] = found.doubles[basis];
+        for (size_t w = 0; w < qn_bits_words(found.len); w++) {
+            data->basis_clicks[1] += (uint64_t)__builtin_popcountll(found.basis[w]);
+            data->ones[0] += (uint64_t)__builtin_popcountll(found.bit[w] & ~found.basis[w]);
+            data->ones[1] += (uint64_t)__builtin_popcountll(found.bit[w] & found.basis[w]);
         }
-        data->n_found += qn_pulse_detect(&data->channel, data->stream_key, at, data->pulses, &data->rng,
-                                         data->found + data->n_found, cap - data->n_found, &at);
-    }
-    data->positions = malloc((data->n_found + 1) * sizeof *data->positions);
-    if (data->positions == NULL) return;
-    for (size_t i = 0; i < data->n_found; i++) {
-        data->positions[i] = data->found[i].position;
-        if (qn_bits_push(&data->bits, data->found[i].bit != 0) < 0 ||
-            qn_bits_push(&data->bases, data->found[i].basis != 0) < 0)
-            return;
+        data->basis_clicks[0] = found.len - data->basis_clicks[1];
+        data->error = encode(data, found.offset);
     }
     sodium_memzero(data->stream_key, sizeof data->stream_key); /* The photons are gone. */
-    data->error = cut_into_parts(data);
+    qn_detector_free(detector);
+    free(found.offset);
 }
 
-static unsigned choice(const void *context, uint64_t position) {
-    const struct bb84_data *data = context;
-    struct qn_pulse pulse = qn_pulse_at(data->stream_key, position);
-    return (unsigned)pulse.bit | (unsigned)pulse.basis << 1;
+/* The clicks of all pieces. */
+static int decode(struct bb84_data *data, uint32_t *offset) {
+    size_t at = 0, n = 0;
+    uint64_t least = 0;
+    for (size_t i = 0; i < data->pieces.len; i += sizeof(struct bb84_piece)) {
+        struct bb84_piece piece;
+        memcpy(&piece, data->pieces.data + i, sizeof piece);
+        int rc = qn_sift_decode(data->in.data + at, piece.len, piece.count, least, data->pulses, offset + n);
+        at += piece.len;
+        if (rc == 0) rc = qn_bits_append_bytes(&data->bases, data->in.data + at, piece.bases_len, piece.count);
+        if (rc < 0) return rc;
+        at += piece.bases_len;
+        n += piece.count;
+        if (piece.count > 0) least = (uint64_t)offset[n - 1] + 1;
+    }
+    return 0;
+}
+
+/* The source's own choices at the clicks. */
+static int choose(const struct bb84_data *data, const uint32_t *offset, struct qn_bits *basis, struct qn_bits *bit,
+                  struct qn_bits *plane) {
+    int rc = qn_bits_resize(basis, data->clicks);
+    if (rc == 0) rc = qn_bits_resize(bit, data->clicks);
+    for (unsigned i = 0; rc == 0 && i < data->planes; i++) rc = qn_bits_resize(&plane[i], data->clicks);
+    if (rc < 0 || data->clicks == 0) return rc;
+    struct qn_stream stream;
+    struct qn_choice_planes planes = {.bit = bit->words, .basis = basis->words};
+    for (unsigned i = 0; i < data->planes; i++) planes.intensity[i] = plane[i].words;
+    qn_stream_init(&stream, data->stream_key);
+    qn_choices_at(&stream, &data->optics.source, 0, offset, data->clicks, &planes);
+    qn_stream_release(&stream);
+    return 0;
 }
 
 void bb84_match(struct bb84_data *data) {
-    data->error = qn_sift_match(&data->clicks, 0, data->clicks.len, choice, data, &data->matches, &data->key);
-    data->sifted = data->key.len;
+    struct qn_bits basis = {0}, bit = {0}, plane[QN_SIFT_PLANES] = {0};
+    uint32_t *offset = malloc((data->clicks + 1) * sizeof *offset);
+    data->error = offset == NULL ? -QN_ENOMEM : qn_bits_reserve(&data->bases, data->clicks);
+    if (data->error == 0) data->error = decode(data, offset);
+    if (data->error == 0) data->error = choose(data, offset, &basis, &bit, plane);
+    data->in.len = data->out.len = 0;
+    if (data->error == 0)
+        data->error = qn_sift_match(&data->bases, &basis, &bit, plane, data->planes, &data->out, &data->sifted);
+    data->basis_clicks[1] = qn_bits_count(&data->bases);
+    data->basis_clicks[0] = data->clicks - data->basis_clicks[1];
+    count_classes(data);
+    sodium_memzero(data->stream_key, sizeof data->stream_key);
+    qn_bits_release(&data->bases);
+    qn_bits_release(&basis);
+    qn_bits_release(&bit);
+    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&plane[i]);
+    free(offset);
 }
 
-void bb84_take_sample(struct bb84_data *data) {
-    struct qn_bits mask = {0};
-    data->sifted = data->key.len;
-    data->sampled = qn_sample_size(data->key.len, data->sample_fraction);
-    data->error = qn_sample_select(data->sample_seed, data->key.len, data->sampled, &mask);
-    if (data->error == 0) data->error = qn_sample_split(&data->key, &mask, &data->sample);
-    qn_bits_release(&mask);
+void bb84_keep(struct bb84_data *data) {
+    data->error = qn_sift_read(&data->bases, &data->bits, data->planes, data->in.data, data->in.len, &data->sifted);
+    data->in.len = data->out.len = 0;
+    qn_bits_release(&data->bits);
+    qn_bits_release(&data->bases);
+    if (data->error < 0) return;
+    count_classes(data);
+    data->error = qn_bits_to_bytes(&data->sifted.test, 0, data->sifted.test.len, &data->out);
+}
+
+void bb84_compare(struct bb84_data *data) {
+    struct qn_bits theirs = {0};
+    data->error = data->in_count != data->sifted.test.len
+                      ? -QN_EPROTOCOL
+                      : qn_bits_append_bytes(&theirs, data->in.data, data->in.len, data->in_count);
+    data->in.len = 0;
+    if (data->error == 0) {
+        qn_bits_xor(&theirs, &data->sifted.test);
+        for (unsigned k = 0; k < data->classes; k++)
+            data->counts.test_m[k] = qn_sift_count(data->sifted.test_plane, data->planes, theirs.len, k, &theirs);
+        qn_bits_release(&data->sifted.test); /* Told: of no more use. */
+    }
+    qn_bits_release(&theirs);
 }
 
 /* ---- reconciliation ---- */
 
-static void plan(const struct bb84_data *data, struct qn_cascade_config *config) {
-    *config = (struct qn_cascade_config){.variant = QN_CASCADE_TUNED};
-    config->qber = (double)(data->errors + 1) / (double)(data->sampled + 2); /* Laplace: never 0. */
-    memcpy(config->seed, data->shuffle_seed, sizeof config->seed);
+static void plan(const struct bb84_data *data, struct qn_reconcile_config *config) {
+    *config = (struct qn_reconcile_config){.method = data->method};
+    config->qber = (double)(data->expected_errors + 1) / (double)(data->expected_of + 2); /* Laplace: never 0. */
+    memcpy(config->seed, data->seed_bytes, sizeof config->seed);
+}
+
+/* The corrected key replaces the raw one; what differed is counted by intensity first. */
+static int finish(struct bb84_data *data) {
+    struct qn_reconcile_report report;
+    struct qn_bits corrected = {0};
+    qn_reconcile_get_report(data->corrector, &report);
+    data->disclosed = report.disclosed;
+    data->corrected = report.corrected;
+    data->failed_frames = report.failed;
+    int rc = qn_reconcile_key(data->corrector, &corrected);
+    if (rc < 0) return rc;
+    qn_bits_xor(&data->sifted.key, &corrected);
+    for (unsigned k = 0; k < data->classes; k++)
+        data->counts.key_m[k] =
+            qn_sift_count(data->sifted.key_plane, data->planes, corrected.len, k, &data->sifted.key);
+    qn_bits_release(&data->sifted.key);
+    data->sifted.key = corrected;
+    qn_reconcile_free(data->corrector);
+    data->corrector = NULL;
+    qn_hash(data->hash_seed, &data->sifted.key, data->tag);
+    return 0;
 }
 
 static void ask(struct bb84_data *data) {
-    data->out.len = data->lengths.len = 0;
+    data->out.len = data->pieces.len = 0;
     while (data->error == 0) {
-        struct bb84_piece piece = {data->out.len, 0};
-        data->error = qn_cascade_ask(data->cascade, &data->out, &piece.count);
+        struct bb84_piece piece = {.len = data->out.len};
+        data->error = qn_reconcile_ask(data->corrector, &data->out, &piece.count);
         if (data->error < 0 || piece.count == 0) break;
         piece.len = data->out.len - piece.len;
-        data->error = qn_buf_append(&data->lengths, &piece, sizeof piece);
+        data->error = qn_buf_append(&data->pieces, &piece, sizeof piece);
     }
-    data->reconciled = qn_cascade_is_done(data->cascade);
-    if (!data->reconciled || data->error < 0) return;
-    data->corrected = qn_cascade_corrected(data->cascade);
-    data->disclosed = qn_cascade_disclosed(data->cascade);
-    data->error = qn_cascade_key(data->cascade, &data->key);
+    data->reconciled = qn_reconcile_is_done(data->corrector);
+    if (data->reconciled && data->error == 0) data->error = finish(data);
 }
 
 void bb84_start_asking(struct bb84_data *data) {
-    struct qn_cascade_config config;
+    struct qn_reconcile_config config;
     plan(data, &config);
-    data->error = qn_cascade_new(&config, &data->key, &data->cascade);
+    data->error = qn_reconcile_new(&config, &data->sifted.key, &data->corrector);
     if (data->error == 0) ask(data);
 }
 
 void bb84_go_on_asking(struct bb84_data *data) {
-    data->error = qn_cascade_tell(data->cascade, data->in.data, data->in.len, data->in_count);
+    data->error = qn_reconcile_tell(data->corrector, data->in.data, data->in.len, data->in_count);
     if (data->error == 0) ask(data);
 }
 
 void bb84_start_answering(struct bb84_data *data) {
-    struct qn_cascade_config config;
+    struct qn_reconcile_config config;
     plan(data, &config);
-    data->error = qn_cascade_source_new(&config, &data->key, &data->source);
+    data->error = qn_reconcile_source_new(&config, &data->sifted.key, &data->answerer);
 }
 
 void bb84_go_on_answering(struct bb84_data *data) {
     data->out.len = 0;
-    data->error = qn_cascade_answer(data->source, data->in.data, data->in.len, data->in_count, &data->out);
-    data->disclosed = qn_cascade_source_disclosed(data->source);
+    data->error = qn_reconcile_answer(data->answerer, data->in.data, data->in.len, data->in_count, &data->out);
+    data->disclosed = qn_reconcile_source_disclosed(data->answerer);
 }
 
-/* ---- verification and amplification ---- */
-
 void bb84_hash_key(struct bb84_data *data) {
-    qn_hash(data->hash_seed, &data->key, data->tag);
+    qn_reconcile_source_free(data->answerer);
+    data->answerer = NULL;
+    qn_hash(data->hash_seed, &data->sifted.key, data->tag);
     data->error = 0;
 }
 
-uint64_t bb84_secret_length(const struct bb84_data *data, uint64_t disclosed) {
-    struct qn_secret secret = {
-        .bits = data->key.len,
-        .error_upper = qn_qber_upper_rest(data->sampled, data->errors, data->key.len, data->epsilon),
-        .disclosed = disclosed,
-        .tag_bits = QN_HASH_BYTES * 8 + CHECK_BITS,
-        .epsilon = data->epsilon,
-        .tagged = data->tagged,
-    };
-    return qn_secret_length(&secret) / 8 * 8; /* Keys are whole bytes. */
+/* ---- the key of a block ---- */
+
+struct bb84_key *bb84_key_new(uint32_t n_parts) {
+    struct bb84_key *key = calloc(1, sizeof *key);
+    struct qn_bits *parts = calloc(n_parts, sizeof *parts);
+    if (key == NULL || parts == NULL) {
+        free(key);
+        free(parts);
+        return NULL;
+    }
+    *key = (struct bb84_key){.parts = parts, .n_parts = n_parts};
+    return key;
 }
 
-void bb84_amplify(struct bb84_data *data) {
-    data->error = qn_amplify(&data->key, data->amplify_seed, data->secret_bits, &data->secret);
+static void release_parts(struct bb84_key *key) {
+    for (uint32_t i = 0; i < key->n_parts; i++) qn_bits_release(&key->parts[i]);
+}
+
+void bb84_key_free(struct bb84_key *key) {
+    if (key == NULL) return;
+    release_parts(key);
+    free(key->parts);
+    if (key->secret.data != NULL) sodium_memzero(key->secret.data, key->secret.cap);
+    qn_buf_release(&key->secret);
+    sodium_memzero(key, sizeof *key);
+    free(key);
+}
+
+void bb84_amplify(struct bb84_key *key) {
+    struct qn_bits all = {0}, secret = {0};
+    size_t len = 0;
+    for (uint32_t i = 0; i < key->n_parts; i++) len += key->parts[i].len;
+    key->error = qn_bits_reserve(&all, len);
+    for (uint32_t i = 0; i < key->n_parts && key->error == 0; i++)
+        key->error = qn_bits_append(&all, &key->parts[i], 0, key->parts[i].len);
+    release_parts(key);
+    if (key->error == 0) key->error = qn_amplify(&all, key->seed, key->secret_bits, &secret);
+    if (key->error == 0) key->error = qn_bits_to_bytes(&secret, 0, secret.len, &key->secret);
+    if (key->error == 0) {
+        uint8_t digest[32];
+        crypto_generichash(digest, sizeof digest, key->secret.data, key->secret.len, key->name, sizeof key->name);
+        memcpy(key->check, digest, sizeof key->check);
+    }
+    qn_bits_release(&all);
+    qn_bits_release(&secret);
 }

@@ -105,6 +105,7 @@ static void list_links(struct qn_node *node, uint64_t client, uint64_t id) {
         info.attempts = state->attempts;
         info.qber = state->qber;
         info.eve = state->eve;
+        info.attack = borrow(bb84_attack_name(state));
         info.sifted_bits = state->sifted_bits;
         info.secret_bits = state->secret_bits;
         if (neighbour != NULL) {
@@ -219,12 +220,16 @@ static int apply_fault(struct qn_node *node, uint16_t link, const Qnet__V1__Faul
     case QNET__V1__FAULT_KIND__FAULT_KIND_EVE:
         if (!(m->value >= 0 && m->value <= 1)) return -QN_EINVAL;
         node->links[link].eve = m->value;
+        node->links[link].attack =
+            (struct qn_attack){.kind = m->value > 0 ? QN_ATTACK_INTERCEPT : QN_ATTACK_NONE, .fraction = m->value};
         return 0;
+    case QNET__V1__FAULT_KIND__FAULT_KIND_ATTACK:
+        return bb84_attack(node, link, m);
     case QNET__V1__FAULT_KIND__FAULT_KIND_CLEAR:
         cut(node, neighbour, QN_QUANTUM, false);
         cut(node, neighbour, QN_CLASSICAL, false);
         neighbour->extra_delay_ns = 0;
-        node->links[link].eve = 0;
+        bb84_attack_end(node, link);
         return 0;
     default:
         return -QN_EINVAL;
@@ -245,7 +250,9 @@ static void on_fault(struct qn_node *node, uint64_t client, uint64_t id, const Q
                          node_name(node, l->a), node_name(node, l->b));
         return;
     }
-    if (m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_EVE && l->kind != QN_LINK_BB84) {
+    bool on_pulses =
+        m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_EVE || m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_ATTACK;
+    if (on_pulses && l->kind != QN_LINK_BB84) {
         node_reply_error(node, client, id, -QN_EUNSUPPORTED, "an eavesdropper is modelled on bb84 links");
         return;
     }

@@ -11,6 +11,7 @@
 #include "base/map.h"
 #include "base/rng.h"
 #include "base/timer.h"
+#include "link/attack.h"
 #include "link/link.h"
 #include "node/node.h"
 #include "plane/plane.h"
@@ -107,6 +108,8 @@ struct qn_node;
 /* Sends a message to any node: in order, exactly once, as long as both live. Only the body of the envelope counts.
  * -QN_EBUSY when too much is waiting, -QN_ENO_ROUTE. */
 int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope);
+/* The same, of a body that is packed already: field `field` of the envelope. */
+int node_send_packed(struct qn_node *node, uint16_t to, uint32_t field, const uint8_t *bytes, size_t len);
 /* Sends photons to a neighbour (or to ourselves): lost if the quantum port is down. */
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon);
 int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message);
@@ -388,7 +391,13 @@ void teleport_release_all(struct qn_node *node);
 int bb84_init(struct qn_node *node);
 void bb84_release(struct qn_node *node);
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m);
-void bb84_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m);
+void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m);
+void bb84_on_old_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m);
+struct link_state;
+int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultRequest *m); /* -QN_EINVAL */
+void bb84_attack_end(struct qn_node *node, uint16_t link);
+const char *bb84_attack_name(const struct link_state *link); /* "" if there is none. */
+void bb84_on_room(struct qn_node *node, uint16_t peer); /* The channel may have room again. */
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m);
 void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
 void bb84_mark_peers(const struct qn_node *node, bool *marks);
@@ -420,7 +429,13 @@ struct link_state { /* Counters and faults of one link, at every node of it. */
     bool mine;      /* This node is an end or the station. */
     bool planned;   /* plan is set: an entanglement link. */
     struct qn_link_plan plan;
-    double eve;
+    double eve;                /* Fraction of the pulses intercepted: LinkInfo. */
+    struct qn_attack attack;   /* On the quantum channel. */
+    enum { CLASSICAL_HONEST, CLASSICAL_CHANGE, CLASSICAL_REPLAY } classical_attack; /* On QKD's messages. */
+    double drift_turn;         /* Of the misalignment, radians a second; 0: none. */
+    uint64_t drift_since_ns;
+    double seen_misalignment;  /* Followed from block to block, if has_seen. */
+    bool has_seen;
     double qber; /* Last measured; negative: none. */
     uint64_t pairs, attempts, sifted_bits, secret_bits;
     struct station *station; /* If this node heralds it. */

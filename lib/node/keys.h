@@ -95,11 +95,12 @@ struct pad_ref { /* Names a pad to the other end. */
     uint8_t id[16];
     uint64_t offset; /* In the sender's half. */
 };
-/* Takes the next `len` bytes for messages to `peer`. -QN_EBUSY: being reserved, try again at bb84_on_pads(node, peer);
- * -QN_ENO_KEY: the pool is empty. */
+/* Takes the next `len` bytes for messages to `peer`. -QN_EBUSY: being reserved or made safe, try again at
+ * bb84_on_pads(node, peer); -QN_ENO_KEY: the pool is empty. */
 int pads_take(struct qn_node *node, uint16_t peer, size_t len, uint8_t *ret_pad, struct pad_ref *ret_ref);
 /* The pad that `peer` used. -QN_ENOT_FOUND: no such key; -QN_EPROTOCOL: used before, or beyond its end. */
 int pads_open(struct qn_node *node, uint16_t peer, const struct pad_ref *ref, size_t len, uint8_t *ret_pad);
+bool pads_exist(const struct qn_node *node, uint16_t peer);    /* Used up or not: what is said to it is to be tagged. */
 uint64_t pads_left(const struct qn_node *node, uint16_t peer); /* Bytes this end can still take. */
 
 /* ---- shared by keys.c, keys_sync.c and pads.c ---- */

@@ -45,8 +45,10 @@ static void finish(struct qn_node *node, struct key *key) {
 }
 
 int pads_take(struct qn_node *node, uint16_t peer, size_t len, uint8_t *ret_pad, struct pad_ref *ret_ref) {
+    bool coming = false; /* Pads that are not yet known to be safe at both ends. */
     for (struct list *item = node->keys->list.next; item != &node->keys->list; item = item->next) {
         struct key *key = CONTAINER_OF(item, struct key, link);
+        coming |= key->record.purpose == QN_STORE_PAD && key->record.peer == peer && key->state < KEY_READY;
         if (!is_pad_of(key, peer) || key->next + len > half_of(key)) continue;
         if (key->next + len > key->record.used) {
             reserve(node, key, len);
@@ -61,7 +63,7 @@ int pads_take(struct qn_node *node, uint16_t peer, size_t len, uint8_t *ret_pad,
         finish(node, key);
         return 0;
     }
-    return -QN_ENO_KEY;
+    return coming ? -QN_EBUSY : -QN_ENO_KEY;
 }
 
 int pads_open(struct qn_node *node, uint16_t peer, const struct pad_ref *ref, size_t len, uint8_t *ret_pad) {
@@ -83,4 +85,12 @@ uint64_t pads_left(const struct qn_node *node, uint16_t peer) {
         if (is_pad_of(key, peer)) left += half_of(key) - key->next;
     }
     return left;
+}
+
+bool pads_exist(const struct qn_node *node, uint16_t peer) {
+    for (const struct list *item = node->keys->list.next; item != &node->keys->list; item = item->next) {
+        const struct key *key = CONTAINER_OF(item, const struct key, link);
+        if (key->record.peer == peer && (key->initial || key->record.purpose == QN_STORE_PAD)) return true;
+    }
+    return false;
 }

@@ -259,6 +259,18 @@ int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope) {
                             : push(node, &node->remotes[to].ways[QN_CLASSICAL], bytes, len);
 }
 
+int node_send_packed(struct qn_node *node, uint16_t to, uint32_t field, const uint8_t *bytes, size_t len) {
+    uint8_t tag[2 * 10];
+    size_t n = put_varint(tag, field << 3 | 2);
+    n += put_varint(tag + n, len);
+    struct qn_buf *buf = &node->packed;
+    buf->len = 0;
+    if (n + len > QN_ENVELOPE_MAX - HEADER_MAX) return -QN_ELIMIT;
+    if (qn_buf_append(buf, tag, n) < 0 || qn_buf_append(buf, bytes, len) < 0) return -QN_ENOMEM;
+    return to == node->self ? keep_local(node, buf->data, buf->len)
+                            : push(node, &node->remotes[to].ways[QN_CLASSICAL], buf->data, buf->len);
+}
+
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon) {
     Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
     envelope.body_case = QNET__V1__ENVELOPE__BODY_PHOTON;
@@ -442,7 +454,10 @@ static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope
         keys_on_message(node, from, e->key);
         break;
     case QNET__V1__ENVELOPE__BODY_BB84:
-        bb84_on_message(node, from, e->bb84);
+        bb84_on_old_message(node, from, e->bb84);
+        break;
+    case QNET__V1__ENVELOPE__BODY_QKD:
+        bb84_on_message(node, from, e->qkd);
         break;
     default:
         return violation(node, "a message of an unknown kind");
@@ -533,6 +548,7 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
     } else if (e->ack != 0) {
         node_timer(node, &way->resend, node->now_ns + resend_after(node, way));
     }
+    if (way->plane == QN_CLASSICAL && e->ack != 0) bb84_on_room(node, remote->id);
     if (e->seq == 0) return 0;
     int rc = 0;
     bool fresh = qn_channel_on_seq(&way->channel, e->seq);

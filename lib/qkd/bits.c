@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "qkd/bits_with.h"
+#include "qkd/pack.h"
 
 static uint64_t low_mask(unsigned count) { return count >= 64 ? ~0ull : (1ull << count) - 1; }
 
@@ -91,44 +93,107 @@ int qn_bits_append(struct qn_bits *bits, const struct qn_bits *from, size_t star
     return rc;
 }
 
-int qn_bits_append_where(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask, bool value) {
+/* The bits of `value` where `mask` is 1, moved together at the low end, with what every CPU has (Warren, Hacker's
+ * Delight, 2nd ed., section 7-4), and with the instruction for it. */
+static inline uint64_t compress_portable(uint64_t value, uint64_t mask) {
+    uint64_t zeros = ~mask << 1; /* Counts, by parity, the zeros to the right of each bit. */
+    value &= mask;
+    for (unsigned i = 0; i < 6; i++) {
+        uint64_t parity = zeros;
+        for (unsigned shift = 1; shift < 64; shift *= 2) parity ^= parity << shift;
+        uint64_t moving = parity & mask, moved = value & moving;
+        mask = (mask ^ moving) | moving >> (1u << i);
+        value = (value ^ moved) | moved >> (1u << i);
+        zeros &= ~parity;
+    }
+    return value;
+}
+
+/* Words of `from` where `mask ^ flip` is 1, written from bit `at` of `to` on; `to` is large enough and zero there. */
+#define COMPRESS_ALL(COMPRESS)                                                                                         \
+    size_t at = bits->len;                                                                                             \
+    for (size_t w = 0; w < qn_bits_words(from->len); w++) {                                                            \
+        uint64_t wanted = mask->words[w] ^ flip;                                                                       \
+        if (w == from->len / 64) wanted &= low_mask(from->len % 64);                                                   \
+        uint64_t packed = COMPRESS(from->words[w], wanted);                                                            \
+        unsigned count = (unsigned)__builtin_popcountll(wanted);                                                       \
+        size_t to = at / 64, shift = at % 64;                                                                          \
+        if (count == 0) continue;                                                                                      \
+        bits->words[to] |= packed << shift;                                                                            \
+        if (shift + count > 64) bits->words[to + 1] |= packed >> (64 - shift);                                         \
+        at += count;                                                                                                   \
+    }                                                                                                                  \
+    bits->len = at
+
+static void append_where_portable(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask,
+                                  uint64_t flip) {
+    COMPRESS_ALL(compress_portable);
+}
+
+#ifdef __x86_64__
+__attribute__((target("bmi2,popcnt"))) static void append_where_bmi2(struct qn_bits *bits, const struct qn_bits *from,
+                                                                     const struct qn_bits *mask, uint64_t flip) {
+    COMPRESS_ALL(__builtin_ia32_pext_di);
+}
+#endif
+
+int qn_bits_append_where_with(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask, bool value,
+                              bool portable) {
     assert(bits != from && from->len == mask->len);
     size_t ones = qn_bits_count(mask);
     int rc = qn_bits_reserve(bits, bits->len + (value ? ones : mask->len - ones));
-    for (size_t w = 0; rc == 0 && w < qn_bits_words(from->len); w++) {
-        uint64_t wanted = value ? mask->words[w] : ~mask->words[w], packed = 0;
-        if (w == from->len / 64) wanted &= low_mask(from->len % 64);
-        unsigned count = 0;
-        for (; wanted != 0; wanted &= wanted - 1) packed |= (from->words[w] >> __builtin_ctzll(wanted) & 1) << count++;
-        rc = qn_bits_append_word(bits, packed, count);
+    if (rc < 0) return rc;
+    uint64_t flip = value ? 0 : ~0ull;
+#ifdef __x86_64__
+    if (!portable && __builtin_cpu_supports("bmi2")) {
+        append_where_bmi2(bits, from, mask, flip);
+        return 0;
     }
-    return rc;
+#endif
+    append_where_portable(bits, from, mask, flip);
+    return 0;
+}
+
+int qn_bits_append_where(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask, bool value) {
+    return qn_bits_append_where_with(bits, from, mask, value, false);
 }
 
 int qn_bits_append_bytes(struct qn_bits *bits, const uint8_t *bytes, size_t len, size_t count) {
     if (len != qn_bits_bytes(count)) return -QN_EPROTOCOL;
     if (count % 8 != 0 && bytes[len - 1] >> (count % 8) != 0) return -QN_EPROTOCOL;
     int rc = qn_bits_reserve(bits, bits->len + count);
-    for (size_t done = 0; rc == 0 && done < count; done += 64) {
-        unsigned take = count - done < 64 ? (unsigned)(count - done) : 64;
+    if (rc < 0) return rc;
+    size_t shift = bits->len % 64, to = bits->len / 64;
+    for (size_t done = 0; done < len; done += 8, to++) {
         uint64_t value = 0;
-        for (unsigned b = 0; b * 8 < take; b++) value |= (uint64_t)bytes[done / 8 + b] << (8 * b);
-        rc = qn_bits_append_word(bits, value, take);
+        size_t take = len - done < 8 ? len - done : 8;
+        if (take == 8)
+            value = load_le64(bytes + done);
+        else
+            for (size_t b = 0; b < take; b++) value |= (uint64_t)bytes[done + b] << (8 * b);
+        bits->words[to] |= value << shift;
+        if (shift != 0 && value >> (64 - shift) != 0) bits->words[to + 1] |= value >> (64 - shift);
     }
-    return rc;
+    bits->len += count;
+    return 0;
 }
 
 int qn_bits_to_bytes(const struct qn_bits *bits, size_t from, size_t count, struct qn_buf *bytes) {
     assert(from <= bits->len && count <= bits->len - from);
-    int rc = qn_buf_reserve(bytes, qn_bits_bytes(count));
-    for (size_t done = 0; rc == 0 && done < count; done += 64) {
+    size_t len = qn_bits_bytes(count);
+    int rc = qn_buf_reserve(bytes, len);
+    if (rc < 0) return rc;
+    uint8_t *out = bytes->data + bytes->len;
+    for (size_t done = 0; done < count; done += 64) {
         unsigned take = count - done < 64 ? (unsigned)(count - done) : 64;
         uint64_t value = qn_bits_word(bits, from + done) & low_mask(take);
-        uint8_t packed[8];
-        for (unsigned b = 0; b < 8; b++) packed[b] = (uint8_t)(value >> (8 * b));
-        rc = qn_buf_append(bytes, packed, (take + 7) / 8);
+        if (take == 64)
+            store_le64(out + done / 8, value);
+        else
+            for (unsigned b = 0; b * 8 < take; b++) out[done / 8 + b] = (uint8_t)(value >> (8 * b));
     }
-    return rc;
+    bytes->len += len;
+    return 0;
 }
 
 size_t qn_bits_count(const struct qn_bits *bits) {
@@ -157,6 +222,11 @@ bool qn_bits_parity(const struct qn_bits *bits, size_t from, size_t count) {
 void qn_bits_xor(struct qn_bits *bits, const struct qn_bits *other) {
     assert(bits->len == other->len);
     for (size_t w = 0; w < qn_bits_words(bits->len); w++) bits->words[w] ^= other->words[w];
+}
+
+void qn_bits_invert(struct qn_bits *bits) {
+    for (size_t w = 0; w < qn_bits_words(bits->len); w++) bits->words[w] = ~bits->words[w];
+    if (bits->len % 64 != 0) bits->words[bits->len / 64] &= low_mask(bits->len % 64);
 }
 
 bool qn_bits_equal(const struct qn_bits *a, const struct qn_bits *b) {

@@ -49,6 +49,7 @@ size_t qn_bits_distance(const struct qn_bits *a,
                         const struct qn_bits *b); /* In how many places equally long strings differ. */
 bool qn_bits_parity(const struct qn_bits *bits, size_t from, size_t count);
 void qn_bits_xor(struct qn_bits *bits, const struct qn_bits *other); /* Equally long. */
+void qn_bits_invert(struct qn_bits *bits);
 bool qn_bits_equal(const struct qn_bits *a, const struct qn_bits *b);
 
 #endif

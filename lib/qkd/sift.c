@@ -2,152 +2,140 @@
 #include "qkd/sift.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/csprng.h"
 #include "base/err.h"
 #include "qkd/pack.h"
 
-size_t qn_sift_fit(const uint64_t *positions, size_t first, size_t count) {
-    size_t bytes = LEB_MAX, n = 0; /* The first position is absolute: room for its longest form. */
-    while (first + n < count) {
-        if (n > 0) bytes += leb_size(positions[first + n] - positions[first + n - 1]);
-        if (bytes + qn_bits_bytes(n + 1) > QN_SIFT_PART_BYTES) break;
-        n++;
-    }
-    return n;
-}
+/* ---- positions ---- */
 
-int qn_sift_encode(const uint64_t *positions, const struct qn_bits *bases, size_t first, size_t count,
-                   struct qn_buf *ret_positions, struct qn_buf *ret_bases) {
-    assert(first <= bases->len && count <= bases->len - first);
-    size_t old_positions = ret_positions->len, old_bases = ret_bases->len;
-    int rc = 0;
-    for (size_t i = first; rc == 0 && i < first + count; i++) {
-        assert(i == first || positions[i] > positions[i - 1]);
-        uint8_t leb[LEB_MAX];
-        size_t len = leb_write(leb, i == first ? positions[i] : positions[i] - positions[i - 1]);
-        rc = qn_buf_append(ret_positions, leb, len);
+int qn_sift_encode(const uint32_t *offset, size_t first, size_t n, struct qn_buf *ret_positions, size_t *ret_count) {
+    assert(first <= n);
+    size_t room = n - first < QN_SIFT_PIECE_CLICKS ? n - first : QN_SIFT_PIECE_CLICKS;
+    size_t most =
+        room * 5 < QN_SIFT_PIECE_BYTES ? room * 5 : QN_SIFT_PIECE_BYTES; /* 5: a 32-bit number at its longest. */
+    int rc = qn_buf_reserve(ret_positions, most + LEB_MAX);
+    if (rc < 0) return rc;
+    uint8_t *begin = ret_positions->data + ret_positions->len, *at = begin, *whole = begin;
+    size_t count = 0, done = 0; /* done: clicks up to `whole`, a multiple of 64 unless they are the last. */
+    uint32_t last = 0;
+    while (count < room && (size_t)(at - begin) + 5 <= most) {
+        uint32_t gap = offset[first + count] - last;
+        last = offset[first + count];
+        if (gap < 0x80)
+            *at++ = (uint8_t)gap;
+        else
+            at += leb_write(at, gap);
+        if (++count % 64 == 0) done = count, whole = at;
     }
-    if (rc == 0) rc = qn_bits_to_bytes(bases, first, count, ret_bases);
-    if (rc < 0) {
-        ret_positions->len = old_positions;
-        ret_bases->len = old_bases;
-    }
-    return rc;
-}
-
-static int clicks_reserve(struct qn_clicks *clicks, size_t more) {
-    if (more <= clicks->cap - clicks->len) return 0;
-    size_t cap = clicks->cap == 0 ? 1024 : clicks->cap;
-    while (cap < clicks->len + more) cap *= 2;
-    uint64_t *positions = reallocarray(clicks->positions, cap, sizeof *positions);
-    if (positions == NULL) return -QN_ENOMEM;
-    clicks->positions = positions;
-    clicks->cap = cap;
+    if (count == room) done = count, whole = at;
+    ret_positions->len += (size_t)(whole - begin);
+    *ret_count = done;
     return 0;
 }
 
-/* Writes behind clicks->len, which the caller moves only when everything was right. */
-static int decode_positions(struct qn_clicks *clicks, const uint8_t *bytes, size_t len, size_t count, uint64_t pulses) {
-    struct leb_reader reader = {bytes, bytes + len};
-    uint64_t next_free = clicks->len == 0 ? 0 : clicks->positions[clicks->len - 1] + 1;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t value;
-        int rc = leb_read(&reader, &value);
-        if (rc < 0) return rc;
-        uint64_t base = i == 0 ? 0 : clicks->positions[clicks->len + i - 1];
-        if (value >= pulses || base >= pulses - value || base + value < next_free) return -QN_EPROTOCOL;
-        clicks->positions[clicks->len + i] = base + value;
-        next_free = base + value + 1;
+int qn_sift_decode(const uint8_t *positions, size_t len, size_t count, uint64_t least, uint64_t pulses,
+                   uint32_t *ret_offset) {
+    struct leb_reader reader = {positions, positions + len};
+    uint64_t value, last;
+    assert(pulses <= UINT64_C(1) << 32);
+    if (count == 0) return len == 0 ? 0 : -QN_EPROTOCOL;
+    if (leb_read(&reader, &value) < 0 || value < least || value >= pulses) return -QN_EPROTOCOL;
+    ret_offset[0] = (uint32_t)(last = value);
+    size_t i = 1;
+    while (i < count) {
+        /* Eight gaps of a byte each, none of them 0, are the common case where clicks are dense. */
+        while (i + 8 <= count && reader.end - reader.at >= 8) {
+            uint64_t eight = load_le64(reader.at);
+            if (((eight | (eight - UINT64_C(0x0101010101010101))) & UINT64_C(0x8080808080808080)) != 0) break;
+            for (unsigned k = 0; k < 8; k++, eight >>= 8) ret_offset[i + k] = (uint32_t)(last += eight & 0x7f);
+            if (last >= pulses) return -QN_EPROTOCOL;
+            reader.at += 8;
+            i += 8;
+        }
+        if (i == count) break;
+        if (leb_read(&reader, &value) < 0 || value == 0 || value >= pulses || last >= pulses - value)
+            return -QN_EPROTOCOL;
+        ret_offset[i++] = (uint32_t)(last += value);
     }
     return reader.at == reader.end ? 0 : -QN_EPROTOCOL;
 }
 
-int qn_sift_decode(struct qn_clicks *clicks, const uint8_t *positions, size_t positions_len, const uint8_t *bases,
-                   size_t bases_len, size_t count, uint64_t pulses) {
-    if (count > positions_len) return -QN_EPROTOCOL; /* Before memory is asked for: a byte a click at least. */
-    int rc = clicks_reserve(clicks, count);
-    if (rc == 0) rc = decode_positions(clicks, positions, positions_len, count, pulses);
-    if (rc == 0) rc = qn_bits_append_bytes(&clicks->bases, bases, bases_len, count);
-    if (rc == 0) clicks->len += count;
-    return rc;
+/* ---- bases and intensities ---- */
+
+void qn_sifted_release(struct qn_sifted *sifted) {
+    qn_bits_release(&sifted->key);
+    qn_bits_release(&sifted->test);
+    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) {
+        qn_bits_release(&sifted->key_plane[i]);
+        qn_bits_release(&sifted->test_plane[i]);
+    }
 }
 
-void qn_clicks_release(struct qn_clicks *clicks) {
-    free(clicks->positions);
-    qn_bits_release(&clicks->bases);
-    *clicks = (struct qn_clicks){0};
-}
-
-int qn_sift_match(const struct qn_clicks *clicks, size_t first, size_t count, qn_sift_choice *choice,
-                  const void *context, struct qn_bits *matches, struct qn_bits *key) {
-    assert(first <= clicks->len && count <= clicks->len - first);
-    int rc = 0;
-    for (size_t i = first; rc == 0 && i < first + count; i++) {
-        unsigned pulse = choice(context, clicks->positions[i]);
-        bool match = (pulse >> 1 & 1) == qn_bits_get(&clicks->bases, i);
-        rc = qn_bits_push(matches, match);
-        if (rc == 0 && match) rc = qn_bits_push(key, pulse & 1);
+/* Of agreeing clicks: those of basis 1 are the test. */
+static int split(const struct qn_bits *bits, const struct qn_bits *bases, const struct qn_bits *plane,
+                 unsigned n_planes, struct qn_sifted *sifted) {
+    int rc = qn_bits_append_where(&sifted->key, bits, bases, false);
+    if (rc == 0) rc = qn_bits_append_where(&sifted->test, bits, bases, true);
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) {
+        rc = qn_bits_append_where(&sifted->key_plane[i], &plane[i], bases, false);
+        if (rc == 0) rc = qn_bits_append_where(&sifted->test_plane[i], &plane[i], bases, true);
     }
     return rc;
 }
 
-int qn_sift_keep(const struct qn_bits *bits, size_t first, size_t count, const uint8_t *matches, size_t matches_len,
-                 struct qn_bits *key) {
-    assert(first <= bits->len && count <= bits->len - first);
-    struct qn_bits mask = {0}, part = {0};
-    int rc = qn_bits_append_bytes(&mask, matches, matches_len, count);
-    if (rc == 0) rc = qn_bits_append(&part, bits, first, count);
-    if (rc == 0) rc = qn_bits_append_where(key, &part, &mask, true);
-    qn_bits_release(&mask);
-    qn_bits_release(&part);
+int qn_sift_match(const struct qn_bits *bases, const struct qn_bits *basis, const struct qn_bits *bit,
+                  const struct qn_bits *plane, unsigned n_planes, struct qn_buf *ret_answer,
+                  struct qn_sifted *ret_sifted) {
+    assert(basis->len == bases->len && bit->len == bases->len && n_planes <= QN_SIFT_PLANES);
+    struct qn_bits differ = {0}, same_bits = {0}, same_bases = {0}, rows[QN_SIFT_PLANES] = {0};
+    int rc = qn_bits_copy(&differ, bases);
+    if (rc == 0) {
+        qn_bits_xor(&differ, basis);
+        rc = qn_bits_append_where(&same_bits, bit, &differ, false);
+    }
+    if (rc == 0) rc = qn_bits_append_where(&same_bases, bases, &differ, false);
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_append_where(&rows[i], &plane[i], &differ, false);
+    if (rc == 0) rc = split(&same_bits, &same_bases, rows, n_planes, ret_sifted);
+    if (rc == 0) {
+        qn_bits_invert(&differ);
+        rc = qn_bits_to_bytes(&differ, 0, differ.len, ret_answer);
+    }
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_to_bytes(&rows[i], 0, rows[i].len, ret_answer);
+    qn_bits_release(&differ);
+    qn_bits_release(&same_bits);
+    qn_bits_release(&same_bases);
+    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&rows[i]);
     return rc;
 }
 
-/* Below `bound`, without bias: what would favour the low numbers is drawn again. */
-static uint64_t uniform_below(struct qn_csprng *rng, uint64_t bound) {
-    uint64_t least = -bound % bound; /* 2^64 mod bound */
-    uint64_t value;
-    do {
-        value = qn_csprng_u64(rng);
-    } while (value < least);
-    return value % bound;
+int qn_sift_read(const struct qn_bits *bases, const struct qn_bits *bits, unsigned n_planes, const uint8_t *answer,
+                 size_t len, struct qn_sifted *ret_sifted) {
+    assert(bases->len == bits->len && n_planes <= QN_SIFT_PLANES);
+    struct qn_bits same = {0}, same_bits = {0}, same_bases = {0}, rows[QN_SIFT_PLANES] = {0};
+    size_t first = qn_bits_bytes(bases->len);
+    int rc = len < first ? -QN_EPROTOCOL : qn_bits_append_bytes(&same, answer, first, bases->len);
+    size_t count = rc == 0 ? qn_bits_count(&same) : 0, row = qn_bits_bytes(count);
+    if (rc == 0 && len != first + n_planes * row) rc = -QN_EPROTOCOL;
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++)
+        rc = qn_bits_append_bytes(&rows[i], answer + first + i * row, row, count);
+    if (rc == 0) rc = qn_bits_append_where(&same_bits, bits, &same, true);
+    if (rc == 0) rc = qn_bits_append_where(&same_bases, bases, &same, true);
+    if (rc == 0) rc = split(&same_bits, &same_bases, rows, n_planes, ret_sifted);
+    qn_bits_release(&same);
+    qn_bits_release(&same_bits);
+    qn_bits_release(&same_bases);
+    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&rows[i]);
+    return rc;
 }
 
-int qn_sample_select(const uint8_t seed[32], size_t len, size_t count, struct qn_bits *ret_mask) {
-    assert(count <= len);
-    struct qn_bits mask = {0};
-    int rc = qn_bits_resize(&mask, len);
-    if (rc < 0) return rc;
-    struct qn_csprng rng;
-    qn_csprng_init(&rng, seed);
-    for (size_t last = len - count; last < len; last++) {
-        size_t place = (size_t)uniform_below(&rng, last + 1);
-        qn_bits_set(&mask, qn_bits_get(&mask, place) ? last : place, true);
+uint64_t qn_sift_count(const struct qn_bits plane[QN_SIFT_PLANES], unsigned n_planes, size_t len, unsigned k,
+                       const struct qn_bits *where) {
+    uint64_t count = 0;
+    for (size_t w = 0; w < qn_bits_words(len); w++) {
+        uint64_t is_k = where != NULL ? where->words[w] : ~UINT64_C(0);
+        for (unsigned i = 0; i < n_planes; i++) is_k &= k >> i & 1 ? plane[i].words[w] : ~plane[i].words[w];
+        if (w == len / 64) is_k &= (UINT64_C(1) << (len % 64)) - 1;
+        count += (uint64_t)__builtin_popcountll(is_k);
     }
-    qn_csprng_release(&rng);
-    qn_bits_release(ret_mask);
-    *ret_mask = mask;
-    return 0;
-}
-
-size_t qn_sample_size(size_t len, double fraction) {
-    if (!(fraction > 0)) return 0;
-    if (fraction >= 1) return len;
-    return (size_t)((double)len * fraction + 0.5);
-}
-
-int qn_sample_split(struct qn_bits *key, const struct qn_bits *mask, struct qn_bits *sample) {
-    struct qn_bits rest = {0};
-    int rc = qn_bits_append_where(&rest, key, mask, false);
-    if (rc == 0) rc = qn_bits_append_where(sample, key, mask, true);
-    if (rc < 0) {
-        qn_bits_release(&rest);
-        return rc;
-    }
-    qn_bits_release(key);
-    *key = rest;
-    return 0;
+    return count;
 }

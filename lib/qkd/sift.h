@@ -2,64 +2,53 @@
 #ifndef QN_QKD_SIFT_H
 #define QN_QKD_SIFT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "qkd/bits.h"
 
-/* Sifting (Bennett and Brassard, Theor. Comput. Sci. 560, 7, 2014, reprint of 1984): the detector tells where it
- * clicked and in which basis, never the bit; the source answers which clicks were in its own basis. The bits of the
- * others are dropped at both ends, and a sample nobody could foresee is compared in the open and dropped too.
+/* Sifting (Bennett and Brassard, Theor. Comput. Sci. 560, 7, 2014, reprint of 1984), with decoys (Lo, Ma and Chen, PRL
+ * 94, 230504, 2005): the detector tells where it clicked and in which basis, never the bit; the source, once it has all
+ * of that, answers which clicks were in its own basis and of which intensity those were. Bits of equal bases are split:
+ * those of the key basis Z (0) become key, those of the test basis X (1) are compared in the open.
  *
- *   detector: qn_sift_fit + qn_sift_encode, a part at a time      -> positions, bases
- *   source:   qn_sift_decode into clicks, qn_sift_match           -> matches       (its key grows)
- *   detector: qn_sift_keep                                                          (its key grows)
- *   both:     qn_sample_select with the source's seed, qn_sample_split; the detector sends its sample, the source
- * counts qn_bits_distance. */
+ *   detector: qn_sift_encode, a piece at a time            -> positions, bases
+ *   source:   qn_sift_decode; qn_sift_match                -> answer
+ *   detector: qn_sift_read                                    then both have a struct qn_sifted
+ *
+ * Whole trains at a time, in words: the cost is a few instructions a click. */
 
-enum { QN_SIFT_PART_BYTES = 48 * 1024 }; /* Positions and bases of a part together take no more than this. */
+/* Clicks of a piece, a multiple of 64, and bytes of its positions. */
+enum { QN_SIFT_PIECE_CLICKS = 49152, QN_SIFT_PIECE_BYTES = 56 * 1024 };
 
-/* How many clicks from `first` on fit one part: at least 1 if there are any, so a caller can count its parts
- * beforehand. */
-size_t qn_sift_fit(const uint64_t *positions, size_t first, size_t count);
-/* Appends clicks [first, first + count). Positions: the first as LEB128, then differences (a part stands alone). Bases:
- * a bit a click, from the basis string of all clicks. Positions rise strictly; asserted. -QN_ENOMEM, -QN_ELIMIT. */
-int qn_sift_encode(const uint64_t *positions, const struct qn_bits *bases, size_t first, size_t count,
-                   struct qn_buf *ret_positions, struct qn_buf *ret_bases);
+/* Appends the positions of clicks [first, first + *ret_count) of `n`, as many as make a piece: the first as LEB128,
+ * then differences (a piece stands alone). Offsets rise strictly. -QN_ENOMEM, -QN_ELIMIT. */
+int qn_sift_encode(const uint32_t *offset, size_t first, size_t n, struct qn_buf *ret_positions, size_t *ret_count);
+/* From outside: exactly `count` positions in shortest-form LEB128, rising strictly, the first not below `least`, all
+ * below `pulses`; anything else is -QN_EPROTOCOL. */
+int qn_sift_decode(const uint8_t *positions, size_t len, size_t count, uint64_t least, uint64_t pulses,
+                   uint32_t *ret_offset);
 
-/* What a source knows of a block's clicks so far. All-zero is valid and empty. */
-struct qn_clicks {
-    uint64_t *positions; /* Owned; strictly rising. */
-    size_t len, cap;
-    struct qn_bits bases; /* 0 Z, 1 X. */
+enum { QN_SIFT_PLANES = 2 }; /* Up to four intensities. */
+
+/* What is left of a train. Planes hold the number of the intensity of each bit, lowest bit first; all-zero is valid. */
+struct qn_sifted {
+    struct qn_bits key, test;
+    struct qn_bits key_plane[QN_SIFT_PLANES], test_plane[QN_SIFT_PLANES];
 };
+void qn_sifted_release(struct qn_sifted *sifted); /* Wipes. */
 
-/* Appends a part from the peer. -QN_EPROTOCOL, and nothing appended, unless it is exactly `count` clicks in
- * shortest-form LEB128, rising strictly (also from the part before), below `pulses`, with a basis each. */
-int qn_sift_decode(struct qn_clicks *clicks, const uint8_t *positions, size_t positions_len, const uint8_t *bases,
-                   size_t bases_len, size_t count, uint64_t pulses);
-void qn_clicks_release(struct qn_clicks *clicks);
+/* The source's side. `bases`: what the detector told; `basis`, `bit` and `plane`: its own choices at those clicks.
+ * Appends the answer, packed as Bb84Sift.bits, and fills *ret_sifted (empty before). -QN_ENOMEM, -QN_ELIMIT. */
+int qn_sift_match(const struct qn_bits *bases, const struct qn_bits *basis, const struct qn_bits *bit,
+                  const struct qn_bits *plane, unsigned n_planes, struct qn_buf *ret_answer,
+                  struct qn_sifted *ret_sifted);
+/* The detector's side, from what the source sent. -QN_EPROTOCOL unless it is as long as it must be. */
+int qn_sift_read(const struct qn_bits *bases, const struct qn_bits *bits, unsigned n_planes, const uint8_t *answer,
+                 size_t len, struct qn_sifted *ret_sifted);
 
-/* The source's choices for a pulse: bit 0 the bit, bit 1 the basis. */
-typedef unsigned qn_sift_choice(const void *context, uint64_t position);
-
-/* For clicks [first, first + count): appends to `matches` whether the bases agree, and to `key` the source's bit of
- * those that do. -QN_ENOMEM: either may have grown. */
-int qn_sift_match(const struct qn_clicks *clicks, size_t first, size_t count, qn_sift_choice *choice,
-                  const void *context, struct qn_bits *matches, struct qn_bits *key);
-/* The detector's side: appends its bits of clicks [first, first + count) that match. -QN_EPROTOCOL for a bitmap of the
- * wrong length. */
-int qn_sift_keep(const struct qn_bits *bits, size_t first, size_t count, const uint8_t *matches, size_t matches_len,
-                 struct qn_bits *key);
-
-/* The places to compare: `count` of `len`, every subset equally likely under a secret uniform seed (R. Floyd's
- * sampling; Bentley, CACM 30, 754, 1987; drawn with ChaCha20). The seed must be drawn after the detections are fixed.
- * Sets *ret_mask. */
-int qn_sample_select(const uint8_t seed[32], size_t len, size_t count, struct qn_bits *ret_mask);
-/* How many to compare: the fraction rounded to nearest, at most `len`; 0 for a fraction not above 0 or not a number. */
-size_t qn_sample_size(size_t len, double fraction);
-/* Moves the masked bits of `key` to the end of `sample`; `key` keeps the rest in order. */
-int qn_sample_split(struct qn_bits *key, const struct qn_bits *mask, struct qn_bits *sample);
+/* How many bits have intensity k, and how many of those are 1 in `where` (NULL: all). */
+uint64_t qn_sift_count(const struct qn_bits plane[QN_SIFT_PLANES], unsigned n_planes, size_t len, unsigned k,
+                       const struct qn_bits *where);
 
 #endif

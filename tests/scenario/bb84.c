@@ -30,9 +30,10 @@ static const Qnet__V1__Bb84Block *block_of(const struct network *network, uint64
 }
 
 Test(bb84, gives_equal_keys_at_both_ends_whoever_asks) {
-    for (int i = 0; i < 2; i++) {
-        struct network *network = network_new(yaml, 200 + (uint64_t)i, 20000, true);
-        uint64_t client = network_ask_bb84(network, i == 0 ? "laser" : "bob", i == 0 ? "bob" : "laser", 2, 0);
+    for (int i = 0; i < 4; i++) { /* With and without an initial secret. */
+        struct network *network = network_new_with_secret(yaml, 200 + (uint64_t)i, 20000, i < 2 ? 0 : 4096);
+        uint64_t client =
+            network_ask_bb84_pulses(network, i % 2 == 0 ? "laser" : "bob", i % 2 == 0 ? "bob" : "laser", 2, 400000);
         const Qnet__V1__ControlResponse *response = network_wait(network, client, 60);
         cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
                      response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
@@ -46,7 +47,10 @@ Test(bb84, gives_equal_keys_at_both_ends_whoever_asks) {
         cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
         const Qnet__V1__KeyInfo *a = take_key(network, "laser", block->key_id),
                                 *b = take_key(network, "bob", block->key_id);
-        cr_assert_eq(a->material.len, block->secret / 8);
+        cr_assert_eq(a->material.len, (block->secret - block->account->pool_bits) / 8);
+        cr_assert_eq(block->account->authenticated, i >= 2);
+        cr_assert_eq(block->account->pad_bits, i < 2 ? 0 : 256);
+        cr_assert_eq(block->account->net_bits, (int64_t)block->secret - (int64_t)block->account->pad_bits);
         cr_assert_eq(a->material.len, b->material.len);
         cr_assert_arr_eq(a->material.data, b->material.data, a->material.len);
         network_free(network);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "network.h"
 
+#include "base/rng.h"
+
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,7 +51,26 @@ unsigned network_events(const struct network *network, const char *node, const c
     return n;
 }
 
-struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check) {
+#define SECRET_MAX 65536
+
+/* The same bytes at both ends of each pair of nodes, and others for each pair. */
+static const struct qn_initial_secret *secrets_of(void *context, uint16_t node, size_t *ret_len) {
+    struct network *network = context;
+    size_t n = 0;
+    for (uint16_t peer = 0; peer < network->topology.n_nodes && network->secret_len > 0; peer++) {
+        if (peer == node) continue;
+        uint8_t *bytes =
+            network->secrets[n].bytes != NULL ? (uint8_t *)(uintptr_t)network->secrets[n].bytes : malloc(SECRET_MAX);
+        struct qn_rng rng;
+        qn_rng_init(&rng, 1, "secret", (uint64_t)(node < peer ? node : peer) << 16 | (node < peer ? peer : node));
+        for (size_t i = 0; i < network->secret_len; i++) bytes[i] = (uint8_t)qn_rng_u64(&rng);
+        network->secrets[n++] = (struct qn_initial_secret){peer, bytes, network->secret_len};
+    }
+    *ret_len = n;
+    return network->secrets;
+}
+
+static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check, size_t secret_len) {
     struct network *network = calloc(1, sizeof *network);
     struct qn_buf diagnostics = {0};
     cr_assert_geq(sodium_init(), 0);
@@ -58,17 +79,28 @@ struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns,
     qn_buf_release(&diagnostics);
     network->topology.seed = seed;
     network->trace = UINT64_C(0xcbf29ce484222325);
+    network->secret_len = secret_len;
+    network->secrets = calloc(network->topology.n_nodes, sizeof *network->secrets);
     struct cluster_config config = {.topology = &network->topology,
                                     .seed = seed,
                                     .latency_ns = 1000,
                                     .jitter_ns = jitter_ns,
                                     .check = check,
                                     .context = network,
+                                    .secrets = secrets_of,
                                     .on_reply = on_reply,
                                     .on_event = on_event};
     cr_assert_eq(cluster_new(&config, &network->cluster), 0);
     cluster_run_until(network->cluster, 1000000);
     return network;
+}
+
+struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check) {
+    return make(yaml, seed, jitter_ns, check, 0);
+}
+
+struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len) {
+    return make(yaml, seed, jitter_ns, true, secret_len);
 }
 
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
@@ -89,6 +121,8 @@ void network_free(struct network *network) {
     cluster_free(network->cluster);
     for (size_t i = 0; i < network->n_answers; i++)
         qnet__v1__control_response__free_unpacked(network->answers[i].response, NULL);
+    for (size_t i = 0; i < network->topology.n_nodes; i++) free((void *)(uintptr_t)network->secrets[i].bytes);
+    free(network->secrets);
     free(network->answers);
     free(network->events);
     qn_topology_release(&network->topology);
@@ -163,6 +197,31 @@ uint64_t network_ask_teleport(struct network *network, const char *node, const c
     m.number = number;
     m.tomography = true;
     return network_ask(network, node, &request);
+}
+
+uint64_t network_ask_bb84_pulses(struct network *network, const char *node, const char *peer, uint32_t blocks,
+                                 uint64_t pulses) {
+    ASK(QNET__V1__BB84_REQUEST__INIT, BB84, Bb84Request);
+    request.bb84 = &m;
+    m.peer = (char *)(uintptr_t)peer;
+    m.blocks = blocks;
+    m.block_pulses = pulses;
+    m.timeout_ns = UINT64_C(10000000000000);
+    return network_ask(network, node, &request);
+}
+
+void network_attack(struct network *network, const char *node, const char *link, const char *attack, double fraction,
+                    double ratio) {
+    ASK(QNET__V1__FAULT_REQUEST__INIT, FAULT, FaultRequest);
+    request.fault = &m;
+    m.link = (char *)(uintptr_t)link;
+    m.kind = QNET__V1__FAULT_KIND__FAULT_KIND_ATTACK;
+    m.attack = (char *)(uintptr_t)attack;
+    m.value = fraction;
+    m.ratio = ratio;
+    const Qnet__V1__ControlResponse *response = network_wait(network, network_ask(network, node, &request), 1);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY__NOT_SET, "%s: %s", attack,
+                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
 }
 
 uint64_t network_ask_bb84(struct network *network, const char *node, const char *peer, uint32_t blocks,

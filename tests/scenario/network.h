@@ -24,10 +24,14 @@ struct network {
         char node[64], code[32], subject[64], text[256];
     } * events; /* Everything that happened, in order. */
     size_t n_events, cap_events;
+    size_t secret_len; /* Of what authenticates the first keys; 0: none. */
+    struct qn_initial_secret *secrets;
     uint64_t trace; /* Hash of everything that was said. */
 };
 
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check);
+/* With `secret_len` bytes of initial secret between any two nodes; 0: none. */
+struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len);
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
                               uint64_t jitter_ns); /* n0 .. n<repeaters+1> */
 void network_free(struct network *network);
@@ -48,6 +52,10 @@ uint64_t network_ask_teleport(struct network *network, const char *node, const c
                               uint32_t number);
 uint64_t network_ask_bb84(struct network *network, const char *node, const char *peer, uint32_t blocks,
                           double qber_limit);
+uint64_t network_ask_bb84_pulses(struct network *network, const char *node, const char *peer, uint32_t blocks,
+                                 uint64_t pulses); /* Of a block. */
+void network_attack(struct network *network, const char *node, const char *link, const char *attack, double fraction,
+                    double ratio); /* At one end. */
 void network_fault(struct network *network, const char *node, const char *link, Qnet__V1__FaultKind kind, double value);
 uint32_t network_gate(struct network *network, const char *node, uint32_t kind, const uint64_t *qubits, size_t n,
                       const double *args, size_t n_args); /* First outcome, or 0. */

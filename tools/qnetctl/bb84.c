@@ -67,7 +67,6 @@ int run_bb84(struct ctl *ctl, const struct args *args) {
     if (status == STATUS_OK) status = args_u64(ctl, args, "blocks", 1, 1000000, &n_blocks);
     if (status == STATUS_OK) status = args_u64(ctl, args, "block-pulses", 1, UINT64_C(1) << 50, &body.block_pulses);
     if (status == STATUS_OK) status = args_quantity(ctl, args, "qber-limit", QN_DIM_FRACTION, &body.qber_limit);
-    if (status == STATUS_OK) status = args_quantity(ctl, args, "sample", QN_DIM_FRACTION, &body.sample_fraction);
     if (status == STATUS_OK) status = targets_find_one(ctl, &targets);
     if (status != STATUS_OK) return status;
     struct blocks blocks = {.ctl = ctl};

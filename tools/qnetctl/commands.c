@@ -72,7 +72,6 @@ static const struct option bb84_options[] = {
     TEXT("blocks", "N", "At most this many blocks (1, or as many as --bits needs)."),
     TEXT("block-pulses", "N", "Pulses in a block (chosen from the link)."),
     TEXT("qber-limit", "F", "Blocks with a higher error rate give no key (11%)."),
-    TEXT("sample", "F", "Fraction of the bits that is compared openly (10%)."),
     END,
 };
 static const struct option discard_options[] = {FLAG("all", 0, "All the node holds."), END};

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Long steps on a train or on a block's key: the data go into a job, and back when it is done. Whoever was given up
+ * meanwhile is not found again, and the data are freed. */
+#include <stdlib.h>
+
+#include "node/bb84.h"
+
+#define NO_TRAIN UINT32_MAX
+
+struct job {
+    struct qn_job base;
+    struct bb84_data *data;
+    struct bb84_key *key;
+    void (*run_train)(struct bb84_data *data);
+    void (*run_block)(struct bb84_key *key);
+    void (*then_train)(struct train *train);
+    void (*then_block)(struct block *block);
+    uint32_t session, block, train;
+    uint16_t peer;
+};
+
+static void job_run(struct qn_job *base) {
+    struct job *job = (struct job *)(void *)base;
+    if (job->run_train != NULL)
+        job->run_train(job->data);
+    else
+        job->run_block(job->key);
+}
+
+static void job_free(struct qn_job *base) {
+    struct job *job = (struct job *)(void *)base;
+    bb84_data_free(job->data);
+    bb84_key_free(job->key);
+    free(job);
+}
+
+static struct job *job_new(const struct block *block, uint32_t train) {
+    struct job *job = calloc(1, sizeof *job);
+    if (job == NULL) return NULL;
+    job->base = (struct qn_job){job_run, job_free, ++block->session->node->next_job};
+    job->session = block->session->id;
+    job->peer = block->session->peer;
+    job->block = block->number;
+    job->train = train;
+    return job;
+}
+
+void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *)) {
+    struct job *job = job_new(train->block, train->number);
+    if (job == NULL) {
+        bb84_block_fail(train->block, -QN_ENOMEM, "");
+        return;
+    }
+    job->data = train->data;
+    job->run_train = run;
+    job->then_train = then;
+    train->data = NULL;
+    node_act(train->block->session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+}
+
+void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *)) {
+    struct job *job = job_new(block, NO_TRAIN);
+    if (job == NULL) {
+        bb84_block_fail(block, -QN_ENOMEM, "");
+        return;
+    }
+    job->key = block->key;
+    job->run_block = run;
+    job->then_block = then;
+    block->key = NULL;
+    node_act(block->session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+}
+
+static void on_train_job(struct qn_node *node, struct job *job, struct train *train) {
+    train->data = job->data;
+    job->data = NULL;
+    if (train->data->error < 0) {
+        bb84_block_fail(train->block, train->data->error, "");
+        return;
+    }
+    uint32_t session_id = job->session;
+    job->then_train(train);
+    /* That may have ended it. */
+    struct session *session = bb84_find_session(node, job->peer, session_id);
+    struct block *block = session != NULL ? bb84_find_block(session, job->block) : NULL;
+    train = block != NULL ? bb84_find_train(block, job->train) : NULL;
+    if (train != NULL) bb84_serve(train);
+}
+
+void bb84_on_job(struct qn_node *node, struct qn_job *base) {
+    struct job *job = (struct job *)(void *)base;
+    struct session *session = bb84_find_session(node, job->peer, job->session);
+    struct block *block = session != NULL ? bb84_find_block(session, job->block) : NULL;
+    if (job->train == NO_TRAIN) {
+        if (block != NULL && block->key == NULL) {
+            block->key = job->key;
+            job->key = NULL;
+            if (block->key->error < 0)
+                bb84_block_fail(block, block->key->error, "");
+            else
+                job->then_block(block);
+        }
+    } else {
+        struct train *train = block != NULL ? bb84_find_train(block, job->train) : NULL;
+        if (train != NULL && train->data == NULL) on_train_job(node, job, train);
+    }
+    job_free(base);
+}
