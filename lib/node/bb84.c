@@ -174,6 +174,19 @@ static void send_start(struct session *session) {
     bb84_say(session, NULL, QNET__V1__QKD_MESSAGE__BODY_START, &start);
 }
 
+static void choose_and_start(struct session *session) {
+    bb84_choose_sizes(session, session->block_pulses_asked);
+    if (session->block_pulses / session->train_pulses >= TRAINS_MAX)
+        bb84_session_fail(session, -QN_ELIMIT, "the block has too many pulses for this link; ask for smaller ones");
+    else
+        send_start(session);
+}
+
+static void on_plan(struct session *session, const struct bb84_plan *plan) {
+    bb84_plan_use(session, plan);
+    choose_and_start(session);
+}
+
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m) {
     int peer = node_name_to_peer(node, client, id, m->peer);
     if (peer < 0) return;
@@ -205,15 +218,15 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     session->blocks_wanted = m->blocks;
     session->qber_limit = m->qber_limit > 0 ? m->qber_limit : QBER_LIMIT;
     session->parameters.method = (enum qn_reconcile_method)m->method;
-    bb84_choose_sizes(session, m->block_pulses);
+    session->block_pulses_asked = m->block_pulses;
     request->peer = (uint16_t)peer;
     request->extra = session;
     request->free_extra = let_go_of_session;
     request->on_timeout = on_timeout;
-    if (session->block_pulses / session->train_pulses >= TRAINS_MAX)
-        bb84_session_fail(session, -QN_ELIMIT, "the block has too many pulses for this link; ask for smaller ones");
+    if (session->parameters.open)
+        bb84_work_plan(session, on_plan);
     else
-        send_start(session);
+        choose_and_start(session);
 }
 
 /* ---- being asked ---- */
@@ -278,6 +291,11 @@ static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMes
         session_free(session);
         return;
     }
+    if (bb84_parameters_take(session, m->parameters) < 0) {
+        refuse(node, from, m, -QN_EREJECTED, "intensities or bases out of range");
+        session_free(session);
+        return;
+    }
     if (session->parameters.authenticated && m->hash_key == NULL) { /* It will ask again when it has one. */
         session_free(session);
         return;
@@ -332,7 +350,6 @@ static void on_abort(struct session *session, const Qnet__V1__QkdAbort *m) {
     block->verdict = -(int)m->error;
     snprintf(block->detail, sizeof block->detail, "%s", m->detail);
     snprintf(text, sizeof text, "block %u%s%s", block->number, m->detail[0] != '\0' ? ": " : "", block->detail);
-    bb84_block_on_abort(block, -(int)m->error);
     bb84_tell_block(session, block);
     bb84_session_fail(session, -(int)m->error, text);
 }

@@ -26,6 +26,7 @@
 #include "node/keys.h"
 #include "qkd/auth.h"
 #include "qkd/finite.h"
+#include "qkd/plan.h"
 
 #define BLOCKS_MAX 1000000
 #define BLOCK_PULSES_MAX UINT64_C(1000000000000000)
@@ -48,7 +49,8 @@ struct bb84_parameters {
     enum bb84_bound bound;
     struct qn_decoy decoy; /* n is 0 without intensities to tell apart. */
     double mean;           /* BB84_BOUND_TAGGED */
-    double source_test_basis, detector_test_basis;
+    double test_basis;     /* Chance of it, at each end. */
+    bool open;             /* The file leaves intensities or bases to be chosen: whoever starts does. */
     double clock_hz;
     double epsilon_secret, epsilon_correct;
     enum qn_reconcile_method method;
@@ -123,6 +125,12 @@ struct block {
     uint64_t begun_ns;
 };
 
+struct bb84_plan { /* What is open, being chosen. */
+    struct qn_plan_link link;
+    struct qn_finite_terms terms;
+    struct qn_plan plan;
+};
+
 struct session {
     struct list link;
     struct qn_node *node;
@@ -130,6 +138,7 @@ struct session {
     uint64_t request; /* The number of the user's request, at the end that was asked; else 0. */
     uint16_t peer, link_index;
     bool is_source, accepted, asked_here;
+    uint64_t block_pulses_asked;
     bool wants_pad; /* Start or Accept waits for the hash key. */
     struct bb84_parameters parameters;
     uint64_t secret_wanted, block_pulses, train_pulses;
@@ -171,6 +180,11 @@ void bb84_session_done(struct session *session); /* If its user has all he wante
 
 /* bb84_parameters.c */
 void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84_parameters *ret);
+void bb84_source(const struct session *session, struct qn_source *ret);
+int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters *theirs); /* What is open. -QN_EINVAL */
+void bb84_plan_link(const struct session *session, struct bb84_plan *ret);
+void bb84_plan_run(struct bb84_plan *plan); /* Some ten milliseconds: a job. */
+void bb84_plan_use(struct session *session, const struct bb84_plan *plan);
 void bb84_parameters_pack(const struct bb84_parameters *parameters, Qnet__V1__QkdParameters *ret);
 /* Names every parameter that differs, "name: ours here, theirs there"; false if any does. */
 bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__QkdParameters *theirs, char *ret_text,
@@ -220,7 +234,6 @@ void bb84_train_done(struct train *train); /* Verified: its bits are the block's
 void bb84_on_amplify(struct block *block, const Qnet__V1__QkdMessage *m);
 void bb84_on_confirm(struct block *block, const Qnet__V1__QkdMessage *m);
 void bb84_block_on_pads(struct block *block);
-void bb84_block_on_abort(struct block *block, int error); /* The other end gave it up. */
 
 /* bb84_account.c */
 void bb84_count_sifted(struct block *block, const struct bb84_data *data); /* With the errors of the test, if known. */
@@ -246,6 +259,7 @@ void bb84_tell_summary(struct session *session, struct request *request);
 
 /* bb84_job.c */
 void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *));
+void bb84_work_plan(struct session *session, void (*then)(struct session *, const struct bb84_plan *));
 void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *));
 
 #endif

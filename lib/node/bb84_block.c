@@ -40,7 +40,29 @@ struct block *bb84_block_new(struct session *session, uint32_t number) {
     return block;
 }
 
+static void name_key(const struct block *block, uint32_t i, uint8_t ret_id[16]) {
+    uint8_t text[20];
+    memcpy(text, block->key_id, 16);
+    memcpy(text + 16, &i, 4);
+    if (i == 0)
+        memcpy(ret_id, block->key_id, 16);
+    else
+        crypto_generichash(ret_id, 16, text, sizeof text, NULL, 0);
+}
+
+/* The other end may hold, or be about to hold, what this end will never have. */
+static void refuse_keys(const struct block *block, int error) {
+    uint64_t n = block->secret / 8 / KEY_BYTES + 2; /* A part more, and one for the pool. */
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t id[16];
+        name_key(block, i, id);
+        keys_refuse(block->session->node, block->session->peer, id, error);
+    }
+}
+
 void bb84_block_free(struct block *block) {
+    if (block->step == BLOCK_CLOSING && block->secret > 0)
+        refuse_keys(block, block->verdict != 0 ? block->verdict : -QN_ECANCELLED);
     while (!list_is_empty(&block->trains)) bb84_train_free(CONTAINER_OF(block->trains.next, struct train, link));
     bb84_key_free(block->key);
     qn_auth_release(&block->said);
@@ -81,16 +103,6 @@ static void block_done(struct block *block) {
     bb84_session_done(session);
 }
 
-static void name_key(const struct block *block, uint32_t i, uint8_t ret_id[16]) {
-    uint8_t text[20];
-    memcpy(text, block->key_id, 16);
-    memcpy(text + 16, &i, 4);
-    if (i == 0)
-        memcpy(ret_id, block->key_id, 16);
-    else
-        crypto_generichash(ret_id, 16, text, sizeof text, NULL, 0);
-}
-
 static int add_key(struct block *block, enum qn_store_purpose purpose, const uint8_t *bytes, size_t len) {
     struct session *session = block->session;
     uint8_t id[16], digest[32];
@@ -113,19 +125,12 @@ static void store(struct block *block) {
     if (rc == 0 && pool > 0) rc = add_key(block, QN_STORE_PAD, secret->data, pool);
     bb84_key_free(block->key);
     block->key = NULL;
+    if (rc < 0) refuse_keys(block, rc);
     if (rc == -QN_ELIMIT)
         bb84_block_fail(block, rc, "the key store is full; take keys first");
     else if (rc < 0)
         bb84_block_fail(block, rc, "the key could not be stored");
     /* bb84_on_key goes on when the keys are safe at both ends. */
-}
-
-static void drop_keys(struct block *block, int error) {
-    for (uint32_t i = 0; i < block->n_keys; i++) {
-        uint8_t id[16];
-        name_key(block, i, id);
-        keys_drop(block->session->node, id, error);
-    }
 }
 
 static struct block *block_of_key(const struct qn_node *node, uint16_t peer, const uint8_t id[16]) {
@@ -340,5 +345,3 @@ void bb84_block_on_pads(struct block *block) {
     else
         confirm(block);
 }
-
-void bb84_block_on_abort(struct block *block, int error) { drop_keys(block, error); }

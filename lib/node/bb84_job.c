@@ -11,6 +11,8 @@ struct job {
     struct qn_job base;
     struct bb84_data *data;
     struct bb84_key *key;
+    struct bb84_plan plan;
+    void (*then_plan)(struct session *session, const struct bb84_plan *plan);
     void (*run_train)(struct bb84_data *data);
     void (*run_block)(struct bb84_key *key);
     void (*then_train)(struct train *train);
@@ -21,7 +23,9 @@ struct job {
 
 static void job_run(struct qn_job *base) {
     struct job *job = (struct job *)(void *)base;
-    if (job->run_train != NULL)
+    if (job->then_plan != NULL)
+        bb84_plan_run(&job->plan);
+    else if (job->run_train != NULL)
         job->run_train(job->data);
     else
         job->run_block(job->key);
@@ -34,19 +38,30 @@ static void job_free(struct qn_job *base) {
     free(job);
 }
 
-static struct job *job_new(const struct block *block, uint32_t train) {
+static struct job *job_new(const struct session *session, uint32_t block, uint32_t train) {
     struct job *job = calloc(1, sizeof *job);
     if (job == NULL) return NULL;
-    job->base = (struct qn_job){job_run, job_free, ++block->session->node->next_job};
-    job->session = block->session->id;
-    job->peer = block->session->peer;
-    job->block = block->number;
+    job->base = (struct qn_job){job_run, job_free, ++session->node->next_job};
+    job->session = session->id;
+    job->peer = session->peer;
+    job->block = block;
     job->train = train;
     return job;
 }
 
+void bb84_work_plan(struct session *session, void (*then)(struct session *, const struct bb84_plan *)) {
+    struct job *job = job_new(session, 0, NO_TRAIN);
+    if (job == NULL) {
+        bb84_session_fail(session, -QN_ENOMEM, "");
+        return;
+    }
+    bb84_plan_link(session, &job->plan);
+    job->then_plan = then;
+    node_act(session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+}
+
 void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *)) {
-    struct job *job = job_new(train->block, train->number);
+    struct job *job = job_new(train->block->session, train->block->number, train->number);
     if (job == NULL) {
         bb84_block_fail(train->block, -QN_ENOMEM, "");
         return;
@@ -59,7 +74,7 @@ void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void 
 }
 
 void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *)) {
-    struct job *job = job_new(block, NO_TRAIN);
+    struct job *job = job_new(block->session, block->number, NO_TRAIN);
     if (job == NULL) {
         bb84_block_fail(block, -QN_ENOMEM, "");
         return;
@@ -91,7 +106,9 @@ void bb84_on_job(struct qn_node *node, struct qn_job *base) {
     struct job *job = (struct job *)(void *)base;
     struct session *session = bb84_find_session(node, job->peer, job->session);
     struct block *block = session != NULL ? bb84_find_block(session, job->block) : NULL;
-    if (job->train == NO_TRAIN) {
+    if (job->then_plan != NULL) {
+        if (session != NULL) job->then_plan(session, &job->plan);
+    } else if (job->train == NO_TRAIN) {
         if (block != NULL && block->key == NULL) {
             block->key = job->key;
             job->key = NULL;

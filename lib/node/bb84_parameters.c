@@ -9,8 +9,6 @@
 #include "node/bb84.h"
 #include "node/keys.h"
 
-#define EPSILON_SECRET 1e-10
-#define EPSILON_CORRECT 1e-15
 /* Of a block, when the user says nothing: the key grows with it, and so does the wait. */
 #define BLOCK_KEY_BITS 1e7
 #define BLOCK_SECONDS 4.0        /* ...unless that takes longer than this,... */
@@ -35,26 +33,39 @@ const char *bb84_bound_name(enum bb84_bound bound) {
 void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84_parameters *ret) {
     const struct qn_topo_link *l = &node->topology->links[link];
     struct qn_source source;
-    struct qn_receiver receiver;
-    qn_source_from(node->topology, l, &source);
-    qn_receiver_from(node->topology, l, &receiver);
+    bool given = qn_source_from(node->topology, l, &source);
     *ret = (struct bb84_parameters){.bound = BB84_BOUND_SINGLE,
-                                    .source_test_basis = source.test_basis,
-                                    .detector_test_basis = receiver.test_basis,
+                                    .mean = source.mean[0],
+                                    .test_basis = source.test_basis,
                                     .clock_hz = node->topology->nodes[l->a].clock_hz,
-                                    .epsilon_secret = EPSILON_SECRET,
-                                    .epsilon_correct = EPSILON_CORRECT,
-                                    .method = QN_RECONCILE_AUTO};
+                                    .epsilon_secret = l->eps_sec,
+                                    .epsilon_correct = l->eps_cor,
+                                    .method = QN_RECONCILE_AUTO,
+                                    .open = !given};
     ret->authenticated = pads_exist(node, l->a == node->self ? l->b : l->a);
-    if (source.emission == QN_EMIT_SINGLE) return;
-    ret->bound = source.n == 1 ? BB84_BOUND_TAGGED : source.n == 2 ? BB84_BOUND_ONE_DECOY : BB84_BOUND_TWO_DECOYS;
-    ret->mean = source.mean[0];
-    if (source.n == 1) return;
-    ret->decoy.n = source.n < QN_DECOYS_MAX ? source.n : QN_DECOYS_MAX;
-    for (unsigned k = 0; k < ret->decoy.n; k++) {
+    if (l->protocol == QN_PROTOCOL_PLAIN) {
+        if (source.emission != QN_EMIT_SINGLE) ret->bound = BB84_BOUND_TAGGED;
+        return;
+    }
+    ret->bound = l->protocol == QN_PROTOCOL_ONE_DECOY ? BB84_BOUND_ONE_DECOY : BB84_BOUND_TWO_DECOYS;
+    ret->decoy.n = l->protocol == QN_PROTOCOL_ONE_DECOY ? 2 : 3;
+    for (unsigned k = 0; k < ret->decoy.n && l->intensities.n > 0; k++) {
         ret->decoy.mean[k] = source.mean[k];
         ret->decoy.probability[k] = source.probability[k];
     }
+}
+
+void bb84_source(const struct session *session, struct qn_source *ret) {
+    const struct bb84_parameters *parameters = &session->parameters;
+    qn_source_from(session->node->topology, &session->node->topology->links[session->link_index], ret);
+    if (!parameters->open) return;
+    ret->n = bb84_classes(parameters);
+    for (unsigned k = 0; k < parameters->decoy.n; k++) {
+        ret->mean[k] = parameters->decoy.mean[k];
+        ret->probability[k] = parameters->decoy.probability[k];
+    }
+    ret->test_basis = parameters->test_basis;
+    (void)qn_source_settle(ret); /* bb84_parameters_take, and the plan, have seen to it. */
 }
 
 unsigned bb84_classes(const struct bb84_parameters *parameters) {
@@ -69,8 +80,7 @@ void bb84_parameters_pack(const struct bb84_parameters *parameters, Qnet__V1__Qk
     ret->intensities = (double *)(uintptr_t)parameters->decoy.mean;
     ret->probabilities = (double *)(uintptr_t)parameters->decoy.probability;
     ret->mean = parameters->mean;
-    ret->source_test_basis = parameters->source_test_basis;
-    ret->detector_test_basis = parameters->detector_test_basis;
+    ret->test_basis = parameters->test_basis;
     ret->clock_hz = parameters->clock_hz;
     ret->epsilon_secret = parameters->epsilon_secret;
     ret->epsilon_correct = parameters->epsilon_correct;
@@ -111,24 +121,83 @@ bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__Q
     ret_text[0] = '\0';
     compare_words(&difference, "bound", bb84_bound_name(ours->bound), bb84_bound_name((enum bb84_bound)theirs->bound));
     compare(&difference, "intensities", ours->decoy.n, (double)theirs->n_intensities);
-    for (unsigned k = 0; k < ours->decoy.n && k < theirs->n_intensities; k++) {
+    compare(&difference, "probabilities", ours->decoy.n, (double)theirs->n_probabilities);
+    for (unsigned k = 0; k < ours->decoy.n && k < theirs->n_intensities && !ours->open; k++) {
         snprintf(name, sizeof name, "intensity %u", k + 1);
         compare(&difference, name, ours->decoy.mean[k], theirs->intensities[k]);
     }
-    for (unsigned k = 0; k < ours->decoy.n; k++) {
+    for (unsigned k = 0; k < ours->decoy.n && !ours->open; k++) {
         snprintf(name, sizeof name, "probability of intensity %u", k + 1);
         compare(&difference, name, ours->decoy.probability[k],
                 k < theirs->n_probabilities ? theirs->probabilities[k] : 0);
     }
     compare(&difference, "mean photon number", ours->mean, theirs->mean);
-    compare(&difference, "test basis of the source", ours->source_test_basis, theirs->source_test_basis);
-    compare(&difference, "test basis of the detector", ours->detector_test_basis, theirs->detector_test_basis);
+    if (!ours->open) compare(&difference, "chance of the test basis", ours->test_basis, theirs->test_basis);
     compare(&difference, "clock", ours->clock_hz, theirs->clock_hz);
     compare(&difference, "epsilon of secrecy", ours->epsilon_secret, theirs->epsilon_secret);
     compare(&difference, "epsilon of correctness", ours->epsilon_correct, theirs->epsilon_correct);
     compare_words(&difference, "initial secret", ours->authenticated ? "present" : "missing",
                   theirs->authenticated ? "present" : "missing");
     return difference.len == 0;
+}
+
+/* What the file leaves open is chosen by whoever starts. */
+int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters *theirs) {
+    struct bb84_parameters *ours = &session->parameters;
+    struct qn_source source;
+    if (!ours->open) return 0;
+    double sum = 0;
+    for (unsigned k = 0; k < ours->decoy.n; k++) {
+        ours->decoy.mean[k] = theirs->intensities[k];
+        ours->decoy.probability[k] = theirs->probabilities[k];
+        if (!(theirs->probabilities[k] > 0 && theirs->intensities[k] >= 0 && theirs->intensities[k] <= 100))
+            return -QN_EINVAL;
+        sum += theirs->probabilities[k];
+    }
+    if (ours->decoy.n > 0 && !(fabs(sum - 1) < 1e-3)) return -QN_EINVAL;
+    if (!(theirs->test_basis > 0 && theirs->test_basis < 1)) return -QN_EINVAL;
+    ours->test_basis = theirs->test_basis;
+    bb84_source(session, &source);
+    struct qn_source again = source;
+    return qn_source_settle(&again);
+}
+
+/* ---- choosing what is open ---- */
+
+#define INEFFICIENCY 1.1
+#define WEAKEST 2e-4 /* Of two decoys, the one that stands for vacuum: lasers do not go out altogether. */
+
+void bb84_plan_link(const struct session *session, struct bb84_plan *ret) {
+    const struct qn_topo_link *link = &session->node->topology->links[session->link_index];
+    const struct bb84_parameters *parameters = &session->parameters;
+    struct qn_receiver receiver;
+    qn_receiver_from(session->node->topology, link, &receiver);
+    double detectors = receiver.dead_scope == QN_DEAD_RECEIVER ? 1 : 2.0 * receiver.pixels;
+    *ret = (struct bb84_plan){.link = {.transmittance = receiver.transmittance * receiver.kept *
+                                                        (receiver.efficiency[0] + receiver.efficiency[1]) / 2,
+                                       .vacuum_yield = receiver.dark[0] + receiver.dark[1],
+                                       .misalignment = receiver.misalignment,
+                                       .background = receiver.afterpulse,
+                                       .dead_pulses = receiver.dead_pulses,
+                                       .dead_share = 1 / detectors,
+                                       .inefficiency = INEFFICIENCY},
+                              .terms = {.eps_sec = parameters->epsilon_secret, .eps_cor = parameters->epsilon_correct},
+                              .plan = {.source = {.n = parameters->decoy.n},
+                                       .block_size = link->block_size > 0 ? link->block_size : BLOCK_KEY_BITS}};
+}
+
+void bb84_plan_run(struct bb84_plan *plan) {
+    (void)qn_plan_optimise(&plan->link, &plan->terms, WEAKEST, &plan->plan); /* Without key: the best that was tried. */
+}
+
+void bb84_plan_use(struct session *session, const struct bb84_plan *plan) {
+    struct bb84_parameters *parameters = &session->parameters;
+    struct qn_source settled;
+    parameters->decoy = plan->plan.source;
+    parameters->test_basis = 1 - plan->plan.key_basis;
+    bb84_source(session, &settled);
+    for (unsigned k = 0; k < parameters->decoy.n; k++) parameters->decoy.probability[k] = settled.probability[k];
+    parameters->test_basis = settled.test_basis;
 }
 
 /* ---- sizes ---- */
@@ -149,11 +218,14 @@ static uint64_t whole(double pulses, uint64_t least, uint64_t most) {
 }
 
 void bb84_choose_sizes(struct session *session, uint64_t block_pulses) {
+    double wanted = session->node->topology->links[session->link_index].block_size;
     double click, rate = key_bits_per_pulse(session, &click), clock = session->parameters.clock_hz;
-    double pulses = BLOCK_KEY_BITS / rate;
-    if (!(pulses <= BLOCK_SECONDS * clock)) pulses = BLOCK_SECONDS * clock;
-    if (!(pulses * rate >= BLOCK_KEY_BITS_LEAST))
-        pulses = fmin(BLOCK_KEY_BITS_LEAST / rate, BLOCK_SECONDS_MOST * clock);
+    double pulses = (wanted > 0 ? wanted : BLOCK_KEY_BITS) / rate;
+    if (!(wanted > 0)) {
+        if (!(pulses <= BLOCK_SECONDS * clock)) pulses = BLOCK_SECONDS * clock;
+        if (!(pulses * rate >= BLOCK_KEY_BITS_LEAST))
+            pulses = fmin(BLOCK_KEY_BITS_LEAST / rate, BLOCK_SECONDS_MOST * clock);
+    }
     session->block_pulses = block_pulses != 0 ? block_pulses : whole(pulses, 1000, BLOCK_PULSES_MAX);
     session->train_pulses = whole(TRAIN_CLICKS / click, 1000, TRAIN_PULSES_MAX);
     uint64_t trains = (session->block_pulses + session->train_pulses - 1) / session->train_pulses;
@@ -164,11 +236,11 @@ void bb84_choose_sizes(struct session *session, uint64_t block_pulses) {
 
 void bb84_optics_honest(const struct session *session, struct qn_optics *ret) {
     const struct qn_node *node = session->node;
-    const struct qn_topo_link *link = &node->topology->links[session->link_index];
     struct qn_source source;
     struct qn_receiver receiver;
-    qn_source_from(node->topology, link, &source);
-    qn_receiver_from(node->topology, link, &receiver);
+    bb84_source(session, &source);
+    qn_receiver_from(node->topology, &node->topology->links[session->link_index], &receiver);
+    receiver.test_basis = session->parameters.test_basis;
     const struct qn_attack none = {0};
     qn_optics_init(ret, &source, &receiver, &none); /* The topology keeps its numbers in range. */
 }

@@ -99,8 +99,7 @@ void bb84_pump(struct session *session) {
         if (train == NULL) return;
         block->begun++;
         qn_csprng_bytes(&session->node->secret, train->data->stream_key, sizeof train->data->stream_key);
-        qn_source_from(session->node->topology, &session->node->topology->links[session->link_index],
-                       &train->data->optics.source);
+        bb84_source(session, &train->data->optics.source);
         emit(train);
     }
 }

@@ -172,13 +172,16 @@ static int add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t pee
     return 0;
 }
 
+void keys_refuse(struct qn_node *node, uint16_t peer, const uint8_t id[16], int error) {
+    if (keys_find(node, id, QN_STORE_ID_BYTES) != NULL) return;
+    memcpy(node->keys->refused[node->keys->n_refused++ % KEYS_REFUSED], id, 16);
+    keys_deny(node, peer, id, error);
+}
+
 int keys_add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer, const uint8_t id[16],
              const uint8_t check[8], double qber, const uint8_t *bytes, size_t len) {
     int rc = add(node, purpose, peer, id, check, qber, bytes, len);
-    if (rc < 0 && keys_find(node, id, QN_STORE_ID_BYTES) == NULL) {
-        memcpy(node->keys->refused[node->keys->n_refused++ % KEYS_REFUSED], id, 16);
-        keys_deny(node, peer, id, rc);
-    }
+    if (rc < 0) keys_refuse(node, peer, id, rc);
     return rc;
 }
 

@@ -73,6 +73,8 @@ void keys_release(struct qn_node *node);
  * failure the other end drops the key, too. A protocol that gives up a key it has added calls keys_drop. */
 int keys_add(struct qn_node *node, enum qn_store_purpose purpose, uint16_t peer, const uint8_t id[16],
              const uint8_t check[8], double qber, const uint8_t *bytes, size_t len);
+/* This end will never have this key, though the other may: it gives it up. Nothing if it is here after all. */
+void keys_refuse(struct qn_node *node, uint16_t peer, const uint8_t id[16], int error);
 void keys_drop(struct qn_node *node, const uint8_t id[16], int error); /* At both ends, unless taken. */
 struct key *keys_find(const struct qn_node *node, const uint8_t *id, size_t len);
 const char *key_state_name(const struct key *key);

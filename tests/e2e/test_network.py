@@ -184,7 +184,7 @@ class Keys(unittest.TestCase):
 
     def test_equal_keys_and_eve_as_predicted(self):
         with Lab(self.TOPOLOGY) as lab:
-            lines = lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 2)
+            lines = lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 2, "--block-pulses", 4000000)
             ids = [line["key_id"] for line in lines if line.get("type") == "block"]
             self.assertEqual(len(ids), 2)
             for key in ids:
@@ -194,7 +194,7 @@ class Keys(unittest.TestCase):
             for f in (0, 0.1, 0.5, 1):
                 lab.ctl("fault", "eve", "qkd", f)
                 try:
-                    block = [line for line in lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 1) if line.get("type") == "block"][0]
+                    block = [line for line in lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 1, "--block-pulses", 4000000) if line.get("type") == "block"][0]
                     self.assertLess(f, 0.44)
                 except Failed as failed:
                     self.assertEqual(failed.error["code"], "qber")

@@ -100,7 +100,7 @@ class CommandLine(Case):
 
     def test_families_list_their_members(self):
         self.assertIn("up, down, status", self.refused("lab"))
-        self.assertIn("cut, restore, delay, eve, clear", self.refused("fault"))
+        self.assertIn("cut, restore, delay, eve, attack, clear", self.refused("fault"))
 
     def test_usage_errors(self):
         for arguments in (["request-pair"], ["request-pair", "a", "b"], ["lab", "up"], ["status", "extra"], ["wait"],
@@ -364,11 +364,11 @@ class Talking(Case):
             yield {"bb84_block": {"block": 2, "pulses": 1000, "sifted": 400, "qber": 0.12, "failed": "qber"}}
             yield {"bb84_summary": {"blocks": 2, "secret": 256, "sifted": 800, "qber": 0.07, "aborted": 1, "elapsed_ns": 10**9}}
         fake = self.node(script)
-        out, _ = self.run_it("bb84", "bob", "--bits", "256", "--blocks", "2", "--qber-limit", "9%", "--sample", "0.2", "--block-pulses", "1000")
+        out, _ = self.run_it("bb84", "bob", "--bits", "256", "--blocks", "2", "--qber-limit", "9%", "--block-pulses", "1000", "--method", "ldpc")
         self.assertIn("000102030405060708090a0b0c0d0e0f", out)
         self.assertIn("(1 without a key)", out)
         self.assertEqual(self.asked(fake, "bb84"), {"peer": "bob", "secret_bits": 256, "blocks": 2, "block_pulses": 1000, "qber_limit": 0.09,
-                                                    "sample_fraction": 0.2})
+                                                    "method": 10})
         lines = [json.loads(line) for line in self.run_it("bb84", "bob", "-j")[0].splitlines()]
         self.assertEqual([line["type"] for line in lines], ["block", "block", "summary"])
         self.assertEqual(self.asked(fake, "bb84")["blocks"], 1)
@@ -848,7 +848,7 @@ class RealLab(LabCase):
     def test_keys(self):
         self.topology = self.file("keys.yaml", KEYS)
         self.up()
-        self.run_it("-n", "src", "bb84", "det")
+        self.run_it("-n", "src", "bb84", "det", "--block-pulses", "2000000")
         self.run_it("-n", "det", "wait", "--for", "keys=1")
         keys = self.json("keys")["keys"]
         self.assertEqual(len(keys), 2)

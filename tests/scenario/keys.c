@@ -406,7 +406,7 @@ Test(pads, run_out_and_a_key_set_aside_renews_them) {
     cr_assert_eq(keys_add(b, QN_STORE_PAD, 0, id, check, 0, world->secret, 64), 0);
     poke(world, 0);
     poke(world, 1);
-    cr_assert_eq(pads_take(a, 1, 16, pad, &ref), -QN_ENO_KEY, "not before it is durable at both ends");
+    cr_assert_eq(pads_take(a, 1, 16, pad, &ref), -QN_EBUSY, "not before it is durable at both ends");
     run(world, 1000 * MS);
     cr_assert_eq(pads_take(a, 1, 16, pad, &ref), 0);
     cr_assert_arr_eq(ref.id, id, sizeof id);

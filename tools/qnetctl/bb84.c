@@ -3,12 +3,45 @@
 #include <string.h>
 
 #include "command.h"
+#include "qkd/reconcile.h"
 #include "target.h"
 
 struct blocks {
     const struct ctl *ctl;
     uint32_t n;
 };
+
+/* Where the bits went, in lines below the row. */
+static void print_account(const struct ctl *ctl, const Qnet__V1__Bb84Block *block) {
+    const Qnet__V1__Bb84Account *account = block->account;
+    if (account == NULL) return;
+    if (account->detail[0] != '\0') printf("      %s\n", text_clean(account->detail));
+    if (block->secret > 0)
+        printf(
+            "      %s: %.0f bits from single photons at least, phase error %.2f%% at most; secrecy %g cost %.0f bits, "
+            "correctness %g %.0f\n",
+            text_clean(account->bound), account->single_clicks, account->phase_error * 100, account->epsilon_secret,
+            account->secrecy_bits, account->epsilon_correct, account->correctness_bits);
+    if (account->method[0] != '\0')
+        printf("      %s: %" PRIu64 " errors (%.2f%%), %" PRIu64 " bits told (f = %.3f), %" PRIu64
+               " more for comparing%s\n",
+               text_clean(account->method), account->corrected, account->key_qber * 100, block->disclosed,
+               block->efficiency, account->tag_bits, account->failed_frames > 0 ? "; some frames told in full" : "");
+    if (account->authenticated)
+        printf("      authenticated: %" PRIu64 " bits used, %" PRIu64 " of the key kept for the pool, net %" PRId64
+               " bits; forgery below %.1g; %" PRIu64 " bits left\n",
+               account->pad_bits, account->pool_bits, account->net_bits, account->epsilon_authentication,
+               account->pool_left);
+    else
+        printf("      not authenticated: no initial secret\n");
+    for (size_t i = 0; i < account->n_alarms; i++) {
+        const Qnet__V1__QkdAlarm *alarm = account->alarms[i];
+        printf("      %salarm%s: %s in the %s basis is %.4g, expected %.4g: off by %.1f sigma\n",
+               colour_start(ctl->out_colour, COLOUR_RED), colour_end(ctl->out_colour, COLOUR_RED),
+               text_clean(alarm->observable), alarm->basis == 0 ? "key" : "test", alarm->observed, alarm->expected,
+               alarm->sigma > 0 ? (alarm->observed - alarm->expected) / alarm->sigma : 0);
+    }
+}
 
 static void print_block(const struct blocks *blocks, const Qnet__V1__Bb84Block *block) {
     const struct ctl *ctl = blocks->ctl;
@@ -24,6 +57,7 @@ static void print_block(const struct blocks *blocks, const Qnet__V1__Bb84Block *
                colour_end(ctl->out_colour, COLOUR_RED));
     for (size_t i = 0; i < block->key_id.len && block->failed[0] == '\0'; i++) printf("%02x", block->key_id.data[i]);
     putchar('\n');
+    print_account(ctl, block);
     ctl_progress(ctl, "%" PRIu32 " blocks done", blocks->n);
 }
 
@@ -35,6 +69,7 @@ static void print_summary(const struct ctl *ctl, const Qnet__V1__Bb84Summary *su
     if (summary->aborted > 0) printf(" (%" PRIu32 " without a key)", summary->aborted);
     printf(", in %s of emulated time", text_duration(elapsed_s));
     if (elapsed_s > 0) printf(" (%.4g bit/s)", (double)summary->secret / elapsed_s);
+    if (summary->authenticated) printf(", net of authentication %" PRId64, summary->net_bits);
     printf("\n  error rate: %.2f%% measured (%" PRIu64 " of %" PRIu64
            " compared bits), %.2f%% expected of the hardware\n",
            summary->qber * 100, summary->errors, summary->sampled, summary->expected_qber * 100);
@@ -58,6 +93,17 @@ static int take_block(void *context, const struct target *target, const Qnet__V1
     return 0;
 }
 
+static int read_method(const struct ctl *ctl, const char *name, uint32_t *ret_method) {
+    enum qn_reconcile_method method;
+    if (qn_reconcile_parse(name, &method) < 0)
+        return ctl_usage(ctl,
+                         "unknown method \"%s\"; valid: auto, cascade, cascade-fast, ldpc, or a published variant "
+                         "of Cascade (cascade-original, cascade-yanetal, ...)",
+                         name);
+    *ret_method = method;
+    return STATUS_OK;
+}
+
 int run_bb84(struct ctl *ctl, const struct args *args) {
     Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
     Qnet__V1__Bb84Request body = QNET__V1__BB84_REQUEST__INIT;
@@ -67,6 +113,7 @@ int run_bb84(struct ctl *ctl, const struct args *args) {
     if (status == STATUS_OK) status = args_u64(ctl, args, "blocks", 1, 1000000, &n_blocks);
     if (status == STATUS_OK) status = args_u64(ctl, args, "block-pulses", 1, UINT64_C(1) << 50, &body.block_pulses);
     if (status == STATUS_OK) status = args_quantity(ctl, args, "qber-limit", QN_DIM_FRACTION, &body.qber_limit);
+    if (status == STATUS_OK) status = read_method(ctl, args_text(args, "method", "auto"), &body.method);
     if (status == STATUS_OK) status = targets_find_one(ctl, &targets);
     if (status != STATUS_OK) return status;
     struct blocks blocks = {.ctl = ctl};

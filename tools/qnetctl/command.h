@@ -96,6 +96,7 @@ int run_fault_cut(struct ctl *ctl, const struct args *args);
 int run_fault_restore(struct ctl *ctl, const struct args *args);
 int run_fault_delay(struct ctl *ctl, const struct args *args);
 int run_fault_eve(struct ctl *ctl, const struct args *args);
+int run_fault_attack(struct ctl *ctl, const struct args *args);
 int run_fault_clear(struct ctl *ctl, const struct args *args);
 int run_declare_dead(struct ctl *ctl, const struct args *args);
 int run_wait(struct ctl *ctl, const struct args *args);

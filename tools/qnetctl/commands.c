@@ -38,6 +38,11 @@ static const struct operand error_code[] = {OPERAND("CODE", VALUE_TEXT), END};
 static const struct operand link_only[] = {OPERAND("LINK", VALUE_LINK), END};
 static const struct operand link_and_time[] = {OPERAND("LINK", VALUE_LINK), OPERAND("TIME", VALUE_TEXT), END};
 static const struct operand link_and_fraction[] = {OPERAND("LINK", VALUE_LINK), OPERAND("FRACTION", VALUE_TEXT), END};
+static const struct operand link_and_attack[] = {
+    OPERAND("LINK", VALUE_LINK),
+    WORD("ATTACK", "intercept|intercept-key|photon-number-splitting|blinding|time-shift|beam-splitting|cut|mitm|replay|"
+                   "drift"),
+    END};
 static const struct operand one_or_two_qubits[] = {OPERAND("QUBIT", VALUE_TEXT), OPTIONAL("QUBIT", VALUE_TEXT), END};
 static const struct operand steps[] = {{.name = "STEP", .kind = VALUE_TEXT, .many = true}, END};
 static const struct operand qubits[] = {{.name = "QUBIT", .kind = VALUE_TEXT, .optional = true, .many = true}, END};
@@ -71,12 +76,21 @@ static const struct option bb84_options[] = {
     TEXT("bits", "N", "Go on until there are this many secret bits."),
     TEXT("blocks", "N", "At most this many blocks (1, or as many as --bits needs)."),
     TEXT("block-pulses", "N", "Pulses in a block (chosen from the link)."),
+    TEXT("method", "M", "Error correction: auto, cascade, cascade-fast, ldpc, ... (auto)."),
     TEXT("qber-limit", "F", "Blocks with a higher error rate give no key (11%)."),
     END,
 };
 static const struct option discard_options[] = {FLAG("all", 0, "All the node holds."), END};
 static const struct option plane_options[] = {
     CHOICE("plane", "quantum|classical|both", "Which of the two channels (both)."),
+    END,
+};
+static const struct option attack_options[] = {
+    TEXT("fraction", "F", "Of the pulses (100%)."),
+    TEXT("ratio", "N", "Time shift: ratio of the detectors' efficiencies there (4)."),
+    TEXT("evenly", "F", "Time shift: share shifted to either side at random (0%)."),
+    FLAG("boost", 0, "Blinding: make up for the clicks lost."),
+    TEXT("turn", "RADIANS", "Drift: in a second (0.001)."),
     END,
 };
 static const struct option wait_options[] = {
@@ -233,6 +247,20 @@ const struct command commands[] = {
         .run = run_fault_eve,
     },
     {
+        .name = "fault attack",
+        .summary = "attack a bb84 link",
+        .details =
+            "On pulses: intercept and intercept-key (measure and resend, in a random basis or the key basis), "
+            "photon-number-splitting, blinding, time-shift, beam-splitting, cut. On messages: mitm (changes them), "
+            "replay. drift turns the polarisation slowly, which is no attack. Blocks report what they notice as "
+            "alarms; fault clear ends it.",
+        .examples = "qnetctl fault attack alice-bob photon-number-splitting\n"
+                    "qnetctl fault attack alice-bob time-shift --ratio 4 --fraction 50%",
+        .operands = link_and_attack,
+        .options = attack_options,
+        .run = run_fault_attack,
+    },
+    {
         .name = "fault clear",
         .summary = "end all faults of a link",
         .operands = link_only,
@@ -241,9 +269,10 @@ const struct command commands[] = {
     {
         .name = "declare-dead",
         .summary = "say that a node will not come back as it was",
-        .details = "All nodes go on without it at once, rather than after the topology's node_dead_after; its qubits are "
-                   "traced out. Should it still run, it drops its quantum states and starts anew. The word goes to the "
-                   "node named by --node, or to any node of the lab that has met it, and spreads from there.",
+        .details =
+            "All nodes go on without it at once, rather than after the topology's node_dead_after; its qubits are "
+            "traced out. Should it still run, it drops its quantum states and starts anew. The word goes to the "
+            "node named by --node, or to any node of the lab that has met it, and spreads from there.",
         .examples = "qnetctl declare-dead r1 --node alice",
         .operands = node,
         .run = run_declare_dead,

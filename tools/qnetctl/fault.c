@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Faults on a link, sent to every process that has a part in it: both ends and the station between them. Without a lab
  * only the one node is known, and it cuts, delays or listens on its own side. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -13,6 +14,9 @@ struct faults {
     Qnet__V1__FaultKind kinds[FAULTS_MAX];
     size_t n;
     double value;
+    const char *attack; /* NULL: none of those. */
+    double ratio, evenly;
+    bool boost;
 };
 
 static bool takes_part(const struct qn_topology *topology, const struct qn_topo_link *link, const char *node) {
@@ -43,6 +47,10 @@ static int send_to(const struct ctl *ctl, const struct target *target, const cha
     int status = STATUS_OK;
     body.link = (char *)(uintptr_t)link;
     body.value = faults->value;
+    if (faults->attack != NULL) body.attack = (char *)(uintptr_t)faults->attack;
+    body.ratio = faults->ratio;
+    body.evenly = faults->evenly;
+    body.boost = faults->boost;
     request.body_case = QNET__V1__CONTROL_REQUEST__BODY_FAULT;
     request.fault = &body;
     for (size_t i = 0; i < faults->n && status == STATUS_OK; i++) {
@@ -123,6 +131,37 @@ int run_fault_eve(struct ctl *ctl, const struct args *args) {
     int status = parse_quantity(ctl, "FRACTION", args->operands[1], QN_DIM_FRACTION, &faults.value);
     if (status != STATUS_OK) return status;
     snprintf(what, sizeof what, "%g of the pulses intercepted and resent", faults.value);
+    return inject(ctl, args->operands[0], what, &faults);
+}
+
+static int read_number(const struct ctl *ctl, const struct args *args, const char *option, double least, double most,
+                       double *value) {
+    const char *text = args_text(args, option, NULL);
+    char *end;
+    if (text == NULL) return STATUS_OK;
+    double number = strtod(text, &end);
+    if (end == text || *end != '\0' || !(number >= least && number <= most))
+        return ctl_usage(ctl, "--%s is a number from %g to %g, not \"%s\"", option, least, most, text);
+    *value = number;
+    return STATUS_OK;
+}
+
+int run_fault_attack(struct ctl *ctl, const struct args *args) {
+    struct faults faults = {.kinds = {QNET__V1__FAULT_KIND__FAULT_KIND_ATTACK},
+                            .n = 1,
+                            .value = 1,
+                            .attack = args->operands[1],
+                            .ratio = 4,
+                            .boost = args_has(args, "boost")};
+    bool drifts = strcmp(faults.attack, "drift") == 0;
+    char what[96];
+    if (drifts) faults.ratio = 0.001;
+    int status = args_quantity(ctl, args, "fraction", QN_DIM_FRACTION, &faults.value);
+    if (status == STATUS_OK) status = args_quantity(ctl, args, "evenly", QN_DIM_FRACTION, &faults.evenly);
+    if (status == STATUS_OK && !drifts) status = read_number(ctl, args, "ratio", 1, 1e6, &faults.ratio);
+    if (status == STATUS_OK && drifts) status = read_number(ctl, args, "turn", -1, 1, &faults.ratio);
+    if (status != STATUS_OK) return status;
+    snprintf(what, sizeof what, "%s%s", drifts ? "" : "attacked: ", faults.attack);
     return inject(ctl, args->operands[0], what, &faults);
 }
 
