@@ -182,8 +182,8 @@ static void choose_and_start(struct session *session) {
         send_start(session);
 }
 
-static void on_plan(struct session *session, const struct bb84_plan *plan) {
-    bb84_plan_use(session, plan);
+static void on_choice(struct session *session, const struct bb84_choice *choice) {
+    bb84_choice_use(session, choice);
     choose_and_start(session);
 }
 
@@ -224,7 +224,7 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     request->free_extra = let_go_of_session;
     request->on_timeout = on_timeout;
     if (session->parameters.open)
-        bb84_work_plan(session, on_plan);
+        bb84_work_choice(session, on_choice);
     else
         choose_and_start(session);
 }

@@ -26,7 +26,6 @@
 #include "node/keys.h"
 #include "qkd/auth.h"
 #include "qkd/finite.h"
-#include "qkd/plan.h"
 
 #define BLOCKS_MAX 1000000
 #define BLOCK_PULSES_MAX UINT64_C(1000000000000000)
@@ -125,10 +124,10 @@ struct block {
     uint64_t begun_ns;
 };
 
-struct bb84_plan { /* What is open, being chosen. */
-    struct qn_plan_link link;
-    struct qn_finite_terms terms;
-    struct qn_plan plan;
+struct bb84_choice { /* What is open, being chosen. */
+    const struct qn_topology *topology;
+    const struct qn_topo_link *link;
+    struct qn_source source;
 };
 
 struct session {
@@ -182,9 +181,8 @@ void bb84_session_done(struct session *session); /* If its user has all he wante
 void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84_parameters *ret);
 void bb84_source(const struct session *session, struct qn_source *ret);
 int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters *theirs); /* What is open. -QN_EINVAL */
-void bb84_plan_link(const struct session *session, struct bb84_plan *ret);
-void bb84_plan_run(struct bb84_plan *plan); /* Some ten milliseconds: a job. */
-void bb84_plan_use(struct session *session, const struct bb84_plan *plan);
+void bb84_choice_run(struct bb84_choice *choice); /* Some ten milliseconds: a job. */
+void bb84_choice_use(struct session *session, const struct bb84_choice *choice);
 void bb84_parameters_pack(const struct bb84_parameters *parameters, Qnet__V1__QkdParameters *ret);
 /* Names every parameter that differs, "name: ours here, theirs there"; false if any does. */
 bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__QkdParameters *theirs, char *ret_text,
@@ -259,7 +257,7 @@ void bb84_tell_summary(struct session *session, struct request *request);
 
 /* bb84_job.c */
 void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *));
-void bb84_work_plan(struct session *session, void (*then)(struct session *, const struct bb84_plan *));
+void bb84_work_choice(struct session *session, void (*then)(struct session *, const struct bb84_choice *));
 void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *));
 
 #endif

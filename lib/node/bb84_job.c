@@ -11,8 +11,8 @@ struct job {
     struct qn_job base;
     struct bb84_data *data;
     struct bb84_key *key;
-    struct bb84_plan plan;
-    void (*then_plan)(struct session *session, const struct bb84_plan *plan);
+    struct bb84_choice choice;
+    void (*then_choice)(struct session *session, const struct bb84_choice *choice);
     void (*run_train)(struct bb84_data *data);
     void (*run_block)(struct bb84_key *key);
     void (*then_train)(struct train *train);
@@ -23,8 +23,8 @@ struct job {
 
 static void job_run(struct qn_job *base) {
     struct job *job = (struct job *)(void *)base;
-    if (job->then_plan != NULL)
-        bb84_plan_run(&job->plan);
+    if (job->then_choice != NULL)
+        bb84_choice_run(&job->choice);
     else if (job->run_train != NULL)
         job->run_train(job->data);
     else
@@ -49,14 +49,15 @@ static struct job *job_new(const struct session *session, uint32_t block, uint32
     return job;
 }
 
-void bb84_work_plan(struct session *session, void (*then)(struct session *, const struct bb84_plan *)) {
+void bb84_work_choice(struct session *session, void (*then)(struct session *, const struct bb84_choice *)) {
     struct job *job = job_new(session, 0, NO_TRAIN);
     if (job == NULL) {
         bb84_session_fail(session, -QN_ENOMEM, "");
         return;
     }
-    bb84_plan_link(session, &job->plan);
-    job->then_plan = then;
+    job->choice.topology = session->node->topology;
+    job->choice.link = &session->node->topology->links[session->link_index];
+    job->then_choice = then;
     node_act(session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
 }
 
@@ -106,8 +107,8 @@ void bb84_on_job(struct qn_node *node, struct qn_job *base) {
     struct job *job = (struct job *)(void *)base;
     struct session *session = bb84_find_session(node, job->peer, job->session);
     struct block *block = session != NULL ? bb84_find_block(session, job->block) : NULL;
-    if (job->then_plan != NULL) {
-        if (session != NULL) job->then_plan(session, &job->plan);
+    if (job->then_choice != NULL) {
+        if (session != NULL) job->then_choice(session, &job->choice);
     } else if (job->train == NO_TRAIN) {
         if (block != NULL && block->key == NULL) {
             block->key = job->key;

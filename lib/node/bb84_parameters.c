@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "node/bb84.h"
+#include "node/bb84_plan.h"
 #include "node/keys.h"
 
 /* Of a block, when the user says nothing: the key grows with it, and so does the wait. */
@@ -131,7 +132,7 @@ bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__Q
         compare(&difference, name, ours->decoy.probability[k],
                 k < theirs->n_probabilities ? theirs->probabilities[k] : 0);
     }
-    compare(&difference, "mean photon number", ours->mean, theirs->mean);
+    if (!ours->open) compare(&difference, "mean photon number", ours->mean, theirs->mean);
     if (!ours->open) compare(&difference, "chance of the test basis", ours->test_basis, theirs->test_basis);
     compare(&difference, "clock", ours->clock_hz, theirs->clock_hz);
     compare(&difference, "epsilon of secrecy", ours->epsilon_secret, theirs->epsilon_secret);
@@ -164,40 +165,21 @@ int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters 
 
 /* ---- choosing what is open ---- */
 
-#define INEFFICIENCY 1.1
-#define WEAKEST 2e-4 /* Of two decoys, the one that stands for vacuum: lasers do not go out altogether. */
-
-void bb84_plan_link(const struct session *session, struct bb84_plan *ret) {
-    const struct qn_topo_link *link = &session->node->topology->links[session->link_index];
-    const struct bb84_parameters *parameters = &session->parameters;
+void bb84_choice_run(struct bb84_choice *choice) {
     struct qn_receiver receiver;
-    qn_receiver_from(session->node->topology, link, &receiver);
-    double detectors = receiver.dead_scope == QN_DEAD_RECEIVER ? 1 : 2.0 * receiver.pixels;
-    *ret = (struct bb84_plan){.link = {.transmittance = receiver.transmittance * receiver.kept *
-                                                        (receiver.efficiency[0] + receiver.efficiency[1]) / 2,
-                                       .vacuum_yield = receiver.dark[0] + receiver.dark[1],
-                                       .misalignment = receiver.misalignment,
-                                       .background = receiver.afterpulse,
-                                       .dead_pulses = receiver.dead_pulses,
-                                       .dead_share = 1 / detectors,
-                                       .inefficiency = INEFFICIENCY},
-                              .terms = {.eps_sec = parameters->epsilon_secret, .eps_cor = parameters->epsilon_correct},
-                              .plan = {.source = {.n = parameters->decoy.n},
-                                       .block_size = link->block_size > 0 ? link->block_size : BLOCK_KEY_BITS}};
+    struct qn_plan plan;
+    /* Without a key: the best that was tried. */
+    (void)bb84_plan(choice->topology, choice->link, BLOCK_KEY_BITS, &choice->source, &receiver, &plan);
 }
 
-void bb84_plan_run(struct bb84_plan *plan) {
-    (void)qn_plan_optimise(&plan->link, &plan->terms, WEAKEST, &plan->plan); /* Without key: the best that was tried. */
-}
-
-void bb84_plan_use(struct session *session, const struct bb84_plan *plan) {
+void bb84_choice_use(struct session *session, const struct bb84_choice *choice) {
     struct bb84_parameters *parameters = &session->parameters;
-    struct qn_source settled;
-    parameters->decoy = plan->plan.source;
-    parameters->test_basis = 1 - plan->plan.key_basis;
-    bb84_source(session, &settled);
-    for (unsigned k = 0; k < parameters->decoy.n; k++) parameters->decoy.probability[k] = settled.probability[k];
-    parameters->test_basis = settled.test_basis;
+    for (unsigned k = 0; k < parameters->decoy.n; k++) {
+        parameters->decoy.mean[k] = choice->source.mean[k];
+        parameters->decoy.probability[k] = choice->source.probability[k];
+    }
+    parameters->mean = choice->source.mean[0];
+    parameters->test_basis = choice->source.test_basis;
 }
 
 /* ---- sizes ---- */
