@@ -341,8 +341,12 @@ static bool on_down(struct qn_node *node, uint16_t from, uint16_t id, const stru
             tell_about(node, from, remote);
         return false;
     }
-    if (id == node->self ? verdict->incarnation != node->incarnation : lives_is_over(remote, verdict->incarnation))
+    if (lives_is_over(remote, verdict->incarnation)) return false;
+    if (id == node->self && verdict->incarnation != node->incarnation) { /* Somebody may hear of it only through us. */
+        remote->gone[remote->n_gone++ % LIVES_MAX] = *verdict;
+        flood(node, id, verdict);
         return false;
+    }
     const struct verdict *ours = opposed(node, id, verdict);
     if (ours != NULL && is_stronger(ours, verdict)) { /* The other part of the network has to give way. */
         struct remote *teller = &node->remotes[from];

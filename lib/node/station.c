@@ -19,7 +19,6 @@ struct station_request {
     uint16_t origin;
     uint32_t create_id;
     bool created, measure; /* created: LinkCreate has come. */
-    bool cancelled;        /* Before it came. */
     uint32_t number;
     uint64_t credit[2]; /* Of a and b. */
     uint64_t issued;
@@ -313,10 +312,6 @@ void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m) {
     struct station_request *request = find_or_new(node, station, (uint16_t)m->origin, m->create_id);
     station->created[end] = m->create_id;
     if (request == NULL) return;
-    if (request->cancelled) {
-        drop(request);
-        return;
-    }
     request->created = true;
     request->measure = m->type == QNET__V1__LINK_TYPE__LINK_TYPE_MEASURE;
     request->number = m->number;
@@ -329,7 +324,7 @@ void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__Lin
     const struct qn_topo_link *link = &node->topology->links[m->link];
     if ((from != link->a && from != link->b) || (m->origin != link->a && m->origin != link->b)) return;
     struct station_request *request = find_or_new(node, station, (uint16_t)m->origin, m->create_id);
-    if (request == NULL || request->cancelled) return;
+    if (request == NULL) return;
     int end = from == link->a ? 0 : 1;
     if (m->type == QNET__V1__LINK_TYPE__LINK_TYPE_MEASURE) { /* Keep only axes not yet known. */
         uint64_t known = request->issued + request->axes[end].len, to = m->axes_from + m->axes.len;
@@ -343,17 +338,17 @@ void station_on_attempt(struct qn_node *node, uint16_t from, const Qnet__V1__Lin
     arm(node, station);
 }
 
+/* If it is ahead of the LinkCreate, so that there is nothing yet: the end that asked always tells us, too, behind it.
+ */
 void station_on_cancel(struct qn_node *node, const Qnet__V1__LinkCancel *m) {
     struct station *station = of_link(node, m->link);
     if (station == NULL) return;
-    const struct qn_topo_link *link = &node->topology->links[m->link];
-    if (m->origin != link->a && m->origin != link->b) return;
-    struct station_request *request = find_or_new(node, station, (uint16_t)m->origin, m->create_id);
-    if (request == NULL) return;
-    if (request->created)
+    for (struct list *item = station->requests.next; item != &station->requests; item = item->next) {
+        struct station_request *request = CONTAINER_OF(item, struct station_request, link);
+        if (request->origin != m->origin || request->create_id != m->create_id) continue;
         drop(request);
-    else
-        request->cancelled = true; /* By the other end, ahead of the LinkCreate. */
+        break;
+    }
     arm(node, station);
 }
 

@@ -11,6 +11,15 @@ static bool is_node(const struct qn_plane *plane, uint32_t node) { return node <
 static bool is_time(int64_t t) { return t >= 0; }
 static uint32_t read_life(uint32_t told) { return told >= 1 && told <= LIFE_MASK + 1 ? told - 1 : QN_LIFE_UNKNOWN; }
 
+/* A life that others know already: what is sent to it must not be dropped because the one before it is over. */
+static uint32_t hear_of(struct qn_plane *plane, uint32_t node, uint32_t told) {
+    uint32_t life = read_life(told);
+    bool known = !plane->down[node] && life_at(plane, (uint16_t)node) != QN_LIFE_UNKNOWN;
+    if (life != QN_LIFE_UNKNOWN && !known && !is_gone(plane, (uint16_t)node, life))
+        qn_plane_meet(plane, (uint16_t)node, life);
+    return life;
+}
+
 static bool is_bloch(const double *r, size_t n) {
     if (n != 3) return false;
     double length2 = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];
@@ -49,17 +58,21 @@ static bool op_names(const struct op *op, qn_qubit qubit) {
     return op->qubits[0] == qubit || (op->n_qubits == 2 && op->qubits[1] == qubit);
 }
 
-static bool read_hint(const struct qn_plane *plane, const Qnet__V1__Hint *m, struct hint *ret_hint) {
+static bool read_hint(struct qn_plane *plane, const Qnet__V1__Hint *m, struct hint *ret_hint) {
     if (!is_node(plane, m->host) || (m->n_will > 0 && !is_bloch(m->will, m->n_will))) return false;
-    struct hint hint = {
-        m->qubit, m->group, (uint16_t)m->host, m->version, .life = read_life(m->host_life), .has_will = m->n_will > 0};
+    struct hint hint = {m->qubit,
+                        m->group,
+                        (uint16_t)m->host,
+                        m->version,
+                        .life = hear_of(plane, m->host, m->host_life),
+                        .has_will = m->n_will > 0};
     for (size_t i = 0; i < m->n_will; i++) hint.will[i] = m->will[i];
     shorten(hint.will);
     *ret_hint = hint;
     return true;
 }
 
-static bool read_answer(const struct qn_plane *plane, const Qnet__V1__OpResult *m, struct answer *ret_answer) {
+static bool read_answer(struct qn_plane *plane, const Qnet__V1__OpResult *m, struct answer *ret_answer) {
     if (m->n_hints > 2 || m->outcome > 3 || m->failed != (m->reason != 0) || m->reason > 1000) return false;
     struct answer answer = {.op_id = m->id, .requester = plane->config.self, .outcome = m->outcome};
     answer.error = -(int)m->reason;
@@ -69,10 +82,9 @@ static bool read_answer(const struct qn_plane *plane, const Qnet__V1__OpResult *
     return true;
 }
 
-static bool read_member(const struct qn_plane *plane, const Qnet__V1__Member *m, struct member *ret_member) {
+static bool read_member(struct qn_plane *plane, const Qnet__V1__Member *m, struct member *ret_member) {
     struct member member = {.qubit = m->qubit,
                             .owner = (uint16_t)m->owner,
-                            .owner_life = read_life(m->owner_life),
                             .version = m->version,
                             .last_op = m->last_op,
                             .last_outcome = m->last_outcome,
@@ -81,6 +93,7 @@ static bool read_member(const struct qn_plane *plane, const Qnet__V1__Member *m,
     if (m->qubit == 0 || !is_node(plane, m->owner) || !is_time(m->touched_ns) || m->version > UINT32_MAX / 2)
         return false;
     if (!memory_is_valid(&member.memory) || m->last_outcome > OUTCOME_LIMIT) return false;
+    member.owner_life = hear_of(plane, m->owner, m->owner_life);
     *ret_member = member;
     return true;
 }
@@ -103,7 +116,7 @@ static int read_state(const Qnet__V1__Ship *m, struct qn_state **ret_state) {
     return rc == 0 || rc == -QN_ENOMEM ? rc : -QN_EPROTOCOL;
 }
 
-static int read_group(const struct qn_plane *plane, const Qnet__V1__Ship *m, struct group **ret_group) {
+static int read_group(struct qn_plane *plane, const Qnet__V1__Ship *m, struct group **ret_group) {
     if (m->n_members < 1 || m->n_members > QN_STATE_MAX) return -QN_EPROTOCOL;
     if (plane->qubits.len + m->n_members > PLANE_RECORDS_MAX) return -QN_ELIMIT;
     struct group *group = group_new(m->group, m->n_members);
@@ -146,7 +159,8 @@ static int on_redirect(struct qn_plane *plane, const Qnet__V1__Redirect *m) {
     if (!is_node(plane, m->host) || (pending != NULL && !op_names(&pending->op, m->qubit))) return -QN_EPROTOCOL;
     if (pending == NULL) return 0;
     struct qubit *q = qubit_find(plane, m->qubit);
-    const struct hint hint = {m->qubit, m->group, (uint16_t)m->host, m->version, .life = read_life(m->host_life)};
+    const struct hint hint = {m->qubit, m->group, (uint16_t)m->host, m->version,
+                              .life = hear_of(plane, m->host, m->host_life)};
     r9_learn(q, &hint);
     if (pending->state == PENDING_FETCH) step(plane, pending);
     return 0;
@@ -199,8 +213,10 @@ static int on_ship_nack(struct qn_plane *plane, uint16_t from, const Qnet__V1__S
     struct frozen *frozen = frozen_to(plane, m->transfer, from);
     if (frozen == NULL || frozen->kind != QNET__V1__SHIP_KIND__SHIP_KIND_PUSH) return -QN_EPROTOCOL;
     if (m->qubit != frozen->target || !is_node(plane, m->next_host)) return -QN_EPROTOCOL;
-    struct hint next = {
-        .qubit = m->qubit, .host = (uint16_t)m->next_host, .version = m->version, .life = read_life(m->next_life)};
+    struct hint next = {.qubit = m->qubit,
+                        .host = (uint16_t)m->next_host,
+                        .version = m->version,
+                        .life = hear_of(plane, m->next_host, m->next_life)};
     r7_ship_nack(plane, frozen, m->has_next ? &next : NULL);
     return 0;
 }
@@ -243,6 +259,7 @@ static int on_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Has *m)
     if (m->status > 2 || !is_node(plane, m->host) || m->n_nodes != m->n_lives) return -QN_EPROTOCOL;
     for (size_t i = 0; i < m->n_nodes; i++)
         if (!is_node(plane, m->nodes[i])) return -QN_EPROTOCOL;
+    hear_of(plane, m->host, m->host_life);
     r11_has(plane, from, m);
     return 0;
 }
@@ -257,7 +274,7 @@ static int on_born(struct qn_plane *plane, uint16_t from, const Qnet__V1__Born *
         qubit_own(plane, q);
         q->hint_group = m->group;
         q->hint_host = (uint16_t)m->host;
-        q->hint_life = read_life(m->host_life);
+        q->hint_life = hear_of(plane, m->host, m->host_life);
     }
     qubit_untidy(plane, q);
     q->announced = true;

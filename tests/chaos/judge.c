@@ -355,6 +355,10 @@ void judge_reply(void *context, uint16_t node, uint64_t client, const Qnet__V1__
 
 void judge_step(void *context, uint16_t id, const struct qn_event *event) {
     struct chaos *chaos = context;
+    if (chaos->options.trace && event->type == QN_EVENT_ENVELOPE) {
+        chaos_log(chaos, "n%u, %s:", id, event->plane == QN_QUANTUM ? "quantum" : "classical");
+        say_envelope(event->bytes, event->len);
+    }
     const struct qn_node *node = cluster_node(chaos->cluster, id);
     uint32_t memories = chaos->topology.nodes[id].memories;
     if (memories > 0 && qn_node_memories_used(node) + 1 >= memories)

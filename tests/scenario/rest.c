@@ -158,3 +158,51 @@ Test(rest, a_key_that_only_one_end_has_made_goes) {
         network_free(network);
     }
 }
+
+#define IDEAL "model: ideal, fidelity: 1, probability: 100%, length: 1km"
+
+static uint64_t keep_one(struct network *network, const char *node, const char *peer, uint64_t *ret_theirs) {
+    uint64_t client = network_ask_keep(network, node, peer, 1, 10);
+    network_wait(network, client, 20);
+    const Qnet__V1__PairInfo *pair = network_pair(network, client, 0);
+    if (ret_theirs != NULL) *ret_theirs = network_partner(network, peer, pair);
+    return pair->qubit;
+}
+
+static void measure(struct network *network, const char *node, uint64_t qubit) { /* It must be answered. */
+    static const double z[3] = {0, 0, 1};
+    network_gate(network, node, QNET__V1__OP_KIND__OP_KIND_MEASURE, &qubit, 1, z, 3);
+}
+
+/* A node that was never there with a life that is over learns of its end all the same, if only from the next life: n0
+ * waits for its word on where a qubit may be. */
+Test(rest, a_node_tells_of_its_earlier_lives) {
+    struct network *network = network_chain(1, IDEAL, "", 1500, 0);
+    uint64_t qubit = keep_one(network, "n0", "n1", NULL);
+    cluster_crash(network->cluster, 1);
+    cluster_crash(network->cluster, 2);
+    run_for(network, 1000 * MS);
+    cluster_start(network->cluster, 2);
+    run_for(network, 1000 * MS);
+    cluster_start(network->cluster, 1);
+    run_for(network, 1000 * MS);
+    measure(network, "n0", qubit);
+    expect_rest(network, "restarts", 0);
+    network_free(network);
+}
+
+/* n0 knows that n2's life is over, and of the next one only that it hosts its qubit. */
+Test(rest, a_host_that_was_not_met_yet_is_asked) {
+    struct network *network = network_chain(1, IDEAL, "", 1501, 0);
+    uint64_t mine, theirs;
+    mine = keep_one(network, "n0", "n2", &theirs);
+    measure(network, "n2", theirs);
+    measure(network, "n0", mine);
+    cluster_crash(network->cluster, 2);
+    run_for(network, 1000 * MS);
+    cluster_start(network->cluster, 2);
+    run_for(network, 1000 * MS);
+    measure(network, "n0", keep_one(network, "n0", "n2", NULL));
+    expect_rest(network, "a new life", 0);
+    network_free(network);
+}
