@@ -47,6 +47,7 @@ int bench_bb84(struct bench *bench);
 int bench_store(struct bench *bench);
 int bench_sim(struct bench *bench);
 int bench_engine(struct bench *bench);
+int bench_photons(struct bench *bench);
 int bench_cascade(struct bench *bench);
 int bench_amplify(struct bench *bench);
 int bench_noise(struct bench *bench);

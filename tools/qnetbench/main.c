@@ -39,6 +39,7 @@ static const struct {
     {"store", bench_store, "keys made durable"},
     {"sim", bench_sim, "qnetsim: three nodes in this process"},
     {"engine", bench_engine, "arithmetic of quantum states"},
+    {"photons", bench_photons, "clicks of published links, and lookups of what was sent"},
     {"cascade", bench_cascade, "reconciliation"},
     {"amplify", bench_amplify, "privacy amplification"},
     {"noise", bench_noise, "encryption of frames"},
