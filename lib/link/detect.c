@@ -23,7 +23,9 @@ struct pixels {
     uint32_t n;
     bool shared;                      /* One dead time for all. */
     uint64_t ready[2][QN_PIXELS_MAX]; /* First gate in which it sees. */
-    struct qn_rng rng;
+    struct fast_rng rng;
+    uint64_t draws[256]; /* The last `left` of which are new. */
+    unsigned left;
     /* Afterpulses to come, in order: as the dead time is the same for all, first in is first out. A pixel has at most
      * one. */
     struct {
@@ -50,6 +52,9 @@ struct qn_detector {
     uint8_t code[QN_DETECT_BATCH + 64];
     uint64_t draws[2 * QN_DETECT_BATCH], position[QN_DETECT_BATCH];
     uint32_t words[QN_DETECT_BATCH];
+    /* Sequential: clicks whose offsets are in the caller's array, but whose bits are not yet. */
+    uint8_t click[QN_DETECT_BATCH + 64];
+    size_t clicks;
 };
 
 struct qn_detector *qn_detector_new(void) {
@@ -134,7 +139,7 @@ void qn_detector_start(struct qn_detector *detector, const struct qn_optics *opt
     qn_stream_init(&detector->stream, key);
     tables_make(detector, optics);
     detector->set = fast_set_best();
-    fast_rng_init(&detector->rng, seed, index);
+    fast_rng_init(&detector->rng, "clicks", seed, index);
     double chance = detector->candidate;
     fast_gaps_init(&detector->gaps, chance > 0 && chance < 1 ? -1 / log1p(-chance) : 0);
     detector->kept = detector->at = 0;
@@ -144,7 +149,7 @@ void qn_detector_start(struct qn_detector *detector, const struct qn_optics *opt
                                        .dead = receiver->dead_pulses,
                                        .n = receiver->dead_scope == QN_DEAD_RECEIVER ? 1 : receiver->pixels,
                                        .shared = receiver->dead_scope == QN_DEAD_RECEIVER};
-    qn_rng_init(&detector->pixels.rng, seed, "pixels", index);
+    fast_rng_init(&detector->pixels.rng, "pixels", seed, index);
 }
 
 void fast_detector_use(struct qn_detector *detector, const struct fast_set *set, const struct qn_aes_set *aes) {
@@ -201,12 +206,27 @@ static void codes_append(const struct fast_set *set, struct qn_detections *out, 
 
 /* ---- Dead time and afterpulses ---- */
 
+static uint64_t pixels_draw(struct qn_detector *d) {
+    struct pixels *p = &d->pixels;
+    enum { DRAWS = sizeof p->draws / sizeof *p->draws };
+    if (p->left == 0) {
+        d->set->fill(&p->rng, p->draws, DRAWS);
+        p->left = DRAWS;
+    }
+    return p->draws[DRAWS - p->left--];
+}
+
+static bool pixels_chance(struct qn_detector *d, double chance) {
+    return (double)(int64_t)(pixels_draw(d) >> 11) * 0x1p-53 < chance;
+}
+
 /* A pixel counts in this gate: it is blind for a while, and may count again after. */
-static void pixel_count(struct pixels *p, unsigned detector, unsigned pixel, uint64_t gate) {
+static void pixel_count(struct qn_detector *d, unsigned detector, unsigned pixel, uint64_t gate) {
+    struct pixels *p = &d->pixels;
     uint64_t ready = gate + p->dead + 1;
     p->ready[detector][pixel] = ready;
     if (p->shared) p->ready[1 - detector][pixel] = ready;
-    if (p->afterpulse > 0 && qn_rng_double(&p->rng) < p->afterpulse) {
+    if (p->afterpulse > 0 && pixels_chance(d, p->afterpulse)) {
         unsigned at = (p->first + p->count++) % (2 * QN_PIXELS_MAX);
         p->coming[at].gate = ready;
         p->coming[at].detector = (uint8_t)detector;
@@ -219,20 +239,22 @@ struct gate {
     uint32_t pixel[2];
 };
 
-static void gate_light(struct pixels *p, struct gate *gate, unsigned detector, uint64_t at) {
-    uint32_t pixel = p->n > 1 ? (uint32_t)qn_rng_below(&p->rng, p->n) : 0;
+static void gate_light(struct qn_detector *d, struct gate *gate, unsigned detector, uint64_t at) {
+    struct pixels *p = &d->pixels;
+    uint32_t pixel = p->n > 1 ? (uint32_t)((pixels_draw(d) >> 32) * p->n >> 32) : 0; /* Even to 2^-26. */
     if (p->ready[detector][pixel] <= at) gate->pixel[detector] = pixel;
 }
 
 /* Afterpulses of this gate. A detector that counts twice, in two pixels or in one, gives one click; both pixels go
  * blind. */
-static void gate_afterpulses(struct pixels *p, struct gate *gate, uint64_t at) {
+static void gate_afterpulses(struct qn_detector *d, struct gate *gate, uint64_t at) {
+    struct pixels *p = &d->pixels;
     while (p->count > 0 && p->coming[p->first].gate == at) {
         unsigned detector = p->coming[p->first].detector, pixel = p->coming[p->first].pixel;
         p->first = (p->first + 1) % (2 * QN_PIXELS_MAX);
         p->count--;
         if (gate->pixel[detector] != p->n && gate->pixel[detector] != pixel)
-            pixel_count(p, detector, pixel, at);
+            pixel_count(d, detector, pixel, at);
         else
             gate->pixel[detector] = pixel;
     }
@@ -244,11 +266,22 @@ static void click_append(struct qn_detector *d, const struct gate *gate, uint64_
     bool counts[2] = {gate->pixel[0] != p->n, gate->pixel[1] != p->n};
     if (!counts[0] && !counts[1]) return;
     for (unsigned i = 0; i < 2; i++)
-        if (counts[i]) pixel_count(p, i, gate->pixel[i], at);
+        if (counts[i]) pixel_count(d, i, gate->pixel[i], at);
     uint8_t code = (uint8_t)(basis | (counts[1] ? CLICK_BIT : 0));
-    if (counts[0] && counts[1]) code = (uint8_t)(basis | CLICK_BOTH | (qn_rng_u64(&p->rng) >> 63 ? CLICK_BIT : 0));
-    out->offset[out->len] = (uint32_t)(at - first);
-    codes_append(d->set, out, &code, 1);
+    if (counts[0] && counts[1]) code = (uint8_t)(basis | CLICK_BOTH | (pixels_draw(d) >> 63 ? CLICK_BIT : 0));
+    out->offset[out->len + d->clicks] = (uint32_t)(at - first);
+    d->click[d->clicks++] = code;
+}
+
+/* The common case, without branches on what nobody can predict: light on one detector, and no afterpulse due. */
+static void gate_of_one(struct qn_detector *d, uint8_t code, uint64_t at, uint64_t first, struct qn_detections *out) {
+    struct pixels *p = &d->pixels;
+    unsigned detector = code >> 1 & 1;
+    uint32_t pixel = p->n > 1 ? (uint32_t)((pixels_draw(d) >> 32) * p->n >> 32) : 0;
+    if (p->ready[detector][pixel] > at) return;
+    out->offset[out->len + d->clicks] = (uint32_t)(at - first);
+    d->click[d->clicks++] = code;
+    pixel_count(d, detector, pixel, at);
 }
 
 /* Deals with the next gate before `end` in which anything may happen; false if there is none. */
@@ -261,17 +294,21 @@ static bool gate_next(struct qn_detector *d, uint64_t end, uint64_t first, struc
         lit = false;
     }
     if (at >= end) return false;
+    if (lit && !(d->code[d->at] & CLICK_BOTH) && (p->count == 0 || p->coming[p->first].gate != at)) {
+        gate_of_one(d, d->code[d->at++], at, first, out);
+        return true;
+    }
     struct gate gate = {{p->n, p->n}};
     unsigned basis;
     if (lit) {
         uint8_t code = d->code[d->at++];
         basis = code & CLICK_BASIS;
         for (unsigned i = 0; i < 2; i++)
-            if (code & CLICK_BOTH || (code >> 1 & 1) == i) gate_light(p, &gate, i, at);
+            if (code & CLICK_BOTH || (code >> 1 & 1) == i) gate_light(d, &gate, i, at);
     } else {
-        basis = qn_rng_double(&p->rng) < d->test_basis;
+        basis = pixels_chance(d, d->test_basis);
     }
-    gate_afterpulses(p, &gate, at);
+    gate_afterpulses(d, &gate, at);
     click_append(d, &gate, at, basis, first, out);
     return true;
 }
@@ -286,8 +323,13 @@ void qn_detector_run(struct qn_detector *d, uint64_t first, uint64_t *next, uint
     if (d->is_fresh) d->drawn = *next;
     d->is_fresh = false;
     while (*next < end) {
-        while (out->len < out->cap && gate_next(d, d->drawn, first, out)) continue;
-        if (out->len == out->cap) return;
+        size_t room = out->cap - out->len < QN_DETECT_BATCH ? out->cap - out->len : QN_DETECT_BATCH;
+        while (d->clicks < room && gate_next(d, d->drawn, first, out)) continue;
+        bool is_full = d->clicks == room;
+        codes_append(d->set, out, d->click, d->clicks);
+        d->clicks = 0;
+        if (is_full && out->len == out->cap) return;
+        if (is_full) continue;
         *next = d->base = d->drawn;
         d->at = d->kept = 0;
         if (d->drawn < end) d->kept = batch_draw(d, &d->drawn, end, d->base, d->offset);

@@ -7,10 +7,10 @@
 #include "base/rng.h"
 #include "link/choices.h"
 
-void fast_rng_init(struct fast_rng *rng, uint64_t seed, uint64_t index) {
+void fast_rng_init(struct fast_rng *rng, const char *purpose, uint64_t seed, uint64_t index) {
     for (unsigned lane = 0; lane < FAST_LANES; lane++) {
         struct qn_rng one;
-        qn_rng_init(&one, seed, "clicks", index * FAST_LANES + lane);
+        qn_rng_init(&one, seed, purpose, index * FAST_LANES + lane);
         for (unsigned i = 0; i < 4; i++) rng->s[i][lane] = one.s[i];
     }
 }

@@ -15,7 +15,7 @@ enum { FAST_LANES = 8 };
 struct fast_rng { /* Eight generators side by side: xoshiro256**, see base/rng.h. */
     uint64_t s[4][FAST_LANES];
 };
-void fast_rng_init(struct fast_rng *rng, uint64_t seed, uint64_t index);
+void fast_rng_init(struct fast_rng *rng, const char *purpose, uint64_t seed, uint64_t index);
 
 enum { FAST_LOG_STEPS = 16 };
 struct fast_gaps { /* Gaps between candidates. */
