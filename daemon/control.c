@@ -269,8 +269,8 @@ static void on_read(uv_stream_t *stream, ssize_t n_read, const uv_buf_t *buf) {
 /* The next whole frame of the input; false if there is none yet. */
 static bool next_frame(struct client *client, const uint8_t **ret_bytes, size_t *ret_len) {
     size_t left = client->input.len - client->taken;
-    const uint8_t *head = client->input.data + client->taken;
     if (left < 4) return false;
+    const uint8_t *head = client->input.data + client->taken;
     size_t len = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
     if (len > CONTROL_FRAME_MAX) {
         refuse(client, -QN_ELIMIT, "a request is at most 1 MiB");

@@ -12,7 +12,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "support")]
-from harness import Lab, eventually  # noqa: E402
+from harness import MEMORY, Lab, eventually  # noqa: E402
 from noise_peer import Peer  # noqa: E402
 
 BUILD = os.environ.get("QNETD_BUILD", "build")
@@ -106,7 +106,7 @@ class Attack(unittest.TestCase):
         refused = {name: self.bob.metric(f'qnetd_connections_refused_total{{plane="classical",reason="{name}"}}') for name in ("rate", "full")}
         print(f"# refused: {refused}")
         self.assertGreater(self.bob.metric(accepted) - n_before, 0.95 * N)  # The last may have left before they were seen.
-        self.assertLess(cost, 32 * 2**20)
+        self.assertLess(cost, 32 * 2**20 * MEMORY)
         return quiet, attacked
 
 

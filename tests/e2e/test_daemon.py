@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from harness import QNETD, Lab, decode, eventually  # noqa: E402
+from harness import MEMORY, QNETD, Lab, decode, eventually  # noqa: E402
 
 # Fields of ControlRequest and ControlResponse.
 STATUS, FAULT, EVENTS, CANCEL, VERSION, STOP = 2, 8, 10, 13, 14, 16
@@ -436,7 +436,7 @@ class ControlSocket(unittest.TestCase):
                     n_bytes += slow.socket.send(requests[n_bytes % 8:])
             with self.alice.control() as other:
                 self.assertIn(VERSION_INFO, other.ask([(1, 1), (VERSION, [])]))
-            self.assertLess(self.alice.metric("process_resident_memory_bytes") - before, 8e6)
+            self.assertLess(self.alice.metric("process_resident_memory_bytes") - before, 8e6 * MEMORY)
             slow.socket.settimeout(10)
             for _ in range(n_bytes // 8):
                 slow.receive()

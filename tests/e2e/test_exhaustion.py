@@ -16,7 +16,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "support")]
-from harness import Lab, eventually  # noqa: E402
+from harness import SANITIZED, Lab, eventually  # noqa: E402
 
 BUILD = os.environ.get("QNETD_BUILD", "build")
 QNETCTL = os.path.join(BUILD, "tools", "qnetctl", "qnetctl")
@@ -223,7 +223,7 @@ class Clocks(Case):
         super().setUp()
         if not os.path.exists(SHIM):
             self.skipTest(f"{SHIM} is not built")
-        if "asan" in BUILD or "tsan" in BUILD:
+        if SANITIZED:
             self.skipTest("the sanitizer's runtime wants to be the first library")
         self.offsets = os.path.join(self.lab.directory, "offsets")
         with open(self.offsets, "wb") as file:

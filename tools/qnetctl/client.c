@@ -136,9 +136,9 @@ int client_send(struct client *client, Qnet__V1__ControlRequest *request) {
 
 /* 1 and the response if a whole one has been read, else 0. */
 static int take_frame(struct client *client, const Qnet__V1__ControlResponse **ret_response) {
-    const uint8_t *head = client->in.data + client->taken;
     size_t left = client->in.len - client->taken;
     if (left < 4) return 0;
+    const uint8_t *head = client->in.data + client->taken;
     size_t len = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
     if (len > CLIENT_FRAME_MAX)
         return failed(client, -QN_EPROTOCOL, "the answer is not one of a qnetd (length %zu)", len);
