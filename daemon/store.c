@@ -52,8 +52,7 @@ static const char schema[] =
     " purpose INTEGER NOT NULL, state INTEGER NOT NULL, used INTEGER NOT NULL, qber REAL NOT NULL,"
     " made_ms INTEGER NOT NULL, len INTEGER NOT NULL, material BLOB);"
     "PRAGMA user_version=1;"
-    "PRAGMA application_id=1364085587;"
-    "COMMIT;";
+    "PRAGMA application_id=1364085587;"; /* Committed with whose it is: a file without that would be nobody's. */
 
 static int64_t wall_ms(void) {
     struct timespec now;
@@ -124,7 +123,12 @@ static int check_file(struct store *store) {
     if (is_new && sqlite3_exec(store->db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return refuse(store, sqlite3_errmsg(store->db), "make room, or give this node another --state");
     int rc = check_meta(store, "network", config->topology.name, is_new);
-    return rc < 0 ? rc : check_meta(store, "node", config->topology.nodes[config->self].name, is_new);
+    if (rc == 0) rc = check_meta(store, "node", config->topology.nodes[config->self].name, is_new);
+    if (!is_new) return rc;
+    if (rc == 0 && sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        rc = refuse(store, sqlite3_errmsg(store->db), "make room, or give this node another --state");
+    if (rc < 0) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
 }
 
 static void free_list(struct qn_store_record *records, size_t n) {
