@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "qkd/cascade.h"
 #include "qkd/estimate.h"
+#include "qkd/ldpc.h"
 
 static const char *const names[QN_RECONCILE_METHODS] = {
     [QN_RECONCILE_AUTO] = "auto",
@@ -58,22 +59,26 @@ static int cascade_config(const struct qn_reconcile_config *config, struct qn_ca
     return 0;
 }
 
-/* ---- The corrector. */
+/* ---- The corrector: one of the two. */
 
 struct qn_reconcile {
     struct qn_cascade *cascade;
+    struct ldpc_corrector *ldpc;
     uint64_t bits;
 };
 
 int qn_reconcile_new(const struct qn_reconcile_config *config, const struct qn_bits *key,
                      struct qn_reconcile **ret_reconcile) {
     struct qn_cascade_config cascade;
-    int rc = cascade_config(config, &cascade);
+    struct ldpc_config ldpc = {.qber = config->qber};
+    bool is_ldpc = config->method == QN_RECONCILE_LDPC;
+    int rc = is_ldpc ? 0 : cascade_config(config, &cascade);
     if (rc < 0) return rc;
     struct qn_reconcile *reconcile = calloc(1, sizeof *reconcile);
     if (reconcile == NULL) return -QN_ENOMEM;
     reconcile->bits = key->len;
-    rc = qn_cascade_new(&cascade, key, &reconcile->cascade);
+    rc =
+        is_ldpc ? ldpc_corrector_new(&ldpc, key, &reconcile->ldpc) : qn_cascade_new(&cascade, key, &reconcile->cascade);
     if (rc < 0) {
         free(reconcile);
         return rc;
@@ -85,47 +90,65 @@ int qn_reconcile_new(const struct qn_reconcile_config *config, const struct qn_b
 void qn_reconcile_free(struct qn_reconcile *reconcile) {
     if (reconcile == NULL) return;
     qn_cascade_free(reconcile->cascade);
+    ldpc_corrector_free(reconcile->ldpc);
     free(reconcile);
 }
 
 int qn_reconcile_ask(struct qn_reconcile *reconcile, struct qn_buf *question, uint32_t *ret_count) {
+    if (reconcile->ldpc != NULL) return ldpc_ask(reconcile->ldpc, question, ret_count);
     return qn_cascade_ask(reconcile->cascade, question, ret_count);
 }
 
 int qn_reconcile_tell(struct qn_reconcile *reconcile, const uint8_t *answer, size_t len, uint32_t count) {
+    if (reconcile->ldpc != NULL) return ldpc_tell(reconcile->ldpc, answer, len, count);
     return qn_cascade_tell(reconcile->cascade, answer, len, count);
 }
 
-bool qn_reconcile_is_done(const struct qn_reconcile *reconcile) { return qn_cascade_is_done(reconcile->cascade); }
+bool qn_reconcile_is_done(const struct qn_reconcile *reconcile) {
+    return reconcile->ldpc != NULL ? ldpc_is_done(reconcile->ldpc) : qn_cascade_is_done(reconcile->cascade);
+}
 
 void qn_reconcile_get_report(const struct qn_reconcile *reconcile, struct qn_reconcile_report *ret_report) {
+    struct ldpc_counts counts = {0};
+    if (reconcile->ldpc != NULL) {
+        ldpc_get_counts(reconcile->ldpc, &counts);
+    } else {
+        counts.disclosed = qn_cascade_disclosed(reconcile->cascade);
+        counts.corrected = qn_cascade_corrected(reconcile->cascade);
+        counts.frames = qn_cascade_strips(reconcile->cascade);
+        counts.rounds = qn_cascade_rounds(reconcile->cascade);
+    }
     *ret_report = (struct qn_reconcile_report){
         .bits = reconcile->bits,
-        .disclosed = qn_cascade_disclosed(reconcile->cascade),
-        .corrected = qn_cascade_corrected(reconcile->cascade),
-        .frames = qn_cascade_strips(reconcile->cascade),
-        .rounds = qn_cascade_rounds(reconcile->cascade),
+        .disclosed = counts.disclosed,
+        .corrected = counts.corrected,
+        .frames = counts.frames,
+        .failed = counts.failed,
+        .rounds = counts.rounds,
     };
 }
 
 int qn_reconcile_key(const struct qn_reconcile *reconcile, struct qn_bits *ret_key) {
-    return qn_cascade_key(reconcile->cascade, ret_key);
+    return reconcile->ldpc != NULL ? ldpc_key(reconcile->ldpc, ret_key) : qn_cascade_key(reconcile->cascade, ret_key);
 }
 
 /* ---- The source. */
 
 struct qn_reconcile_source {
     struct qn_cascade_source *cascade;
+    struct ldpc_source *ldpc;
 };
 
 int qn_reconcile_source_new(const struct qn_reconcile_config *config, const struct qn_bits *key,
                             struct qn_reconcile_source **ret_source) {
     struct qn_cascade_config cascade;
-    int rc = cascade_config(config, &cascade);
+    struct ldpc_config ldpc = {.qber = config->qber};
+    bool is_ldpc = config->method == QN_RECONCILE_LDPC;
+    int rc = is_ldpc ? 0 : cascade_config(config, &cascade);
     if (rc < 0) return rc;
     struct qn_reconcile_source *source = calloc(1, sizeof *source);
     if (source == NULL) return -QN_ENOMEM;
-    rc = qn_cascade_source_new(&cascade, key, &source->cascade);
+    rc = is_ldpc ? ldpc_source_new(&ldpc, key, &source->ldpc) : qn_cascade_source_new(&cascade, key, &source->cascade);
     if (rc < 0) {
         free(source);
         return rc;
@@ -137,16 +160,18 @@ int qn_reconcile_source_new(const struct qn_reconcile_config *config, const stru
 void qn_reconcile_source_free(struct qn_reconcile_source *source) {
     if (source == NULL) return;
     qn_cascade_source_free(source->cascade);
+    ldpc_source_free(source->ldpc);
     free(source);
 }
 
 int qn_reconcile_answer(struct qn_reconcile_source *source, const uint8_t *question, size_t len, uint32_t count,
                         struct qn_buf *answer) {
+    if (source->ldpc != NULL) return ldpc_answer(source->ldpc, question, len, count, answer);
     return qn_cascade_answer(source->cascade, question, len, count, answer);
 }
 
 uint64_t qn_reconcile_source_disclosed(const struct qn_reconcile_source *source) {
-    return qn_cascade_source_disclosed(source->cascade);
+    return source->ldpc != NULL ? ldpc_source_disclosed(source->ldpc) : qn_cascade_source_disclosed(source->cascade);
 }
 
 /* ---- Choice. */
