@@ -228,10 +228,11 @@ static int on_ship_done(struct qn_plane *plane, uint16_t from, const Qnet__V1__S
     return 0;
 }
 
-static int on_hint(struct qn_plane *plane, const Qnet__V1__Hint *m) {
+static int on_hint(struct qn_plane *plane, uint16_t from, const Qnet__V1__Hint *m) {
     struct hint hint;
     if (!read_hint(plane, m, &hint)) return -QN_EPROTOCOL;
     r9_hint(plane, &hint);
+    if (m->outcome_of != 0) send_hint_ack(plane, from, m->outcome_of);
     return 0;
 }
 
@@ -309,7 +310,10 @@ static int dispatch(struct qn_plane *plane, uint16_t from, const Qnet__V1__Plane
     case QNET__V1__PLANE_MESSAGE__BODY_SHIP_DONE:
         return on_ship_done(plane, from, m->ship_done);
     case QNET__V1__PLANE_MESSAGE__BODY_HINT:
-        return on_hint(plane, m->hint);
+        return on_hint(plane, from, m->hint);
+    case QNET__V1__PLANE_MESSAGE__BODY_HINT_ACK:
+        r12_noted(plane, from, m->hint_ack->outcome_of);
+        return 0;
     case QNET__V1__PLANE_MESSAGE__BODY_WHO_HAS:
         return on_who_has(plane, from, m->who_has);
     case QNET__V1__PLANE_MESSAGE__BODY_HAS:

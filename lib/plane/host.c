@@ -27,6 +27,7 @@ struct answer answer_of(const struct qn_plane *plane, const struct op *op, const
 }
 
 void answer_release(struct qn_plane *plane, const struct answer *answer) {
+    if (withhold(plane, answer, NULL, 0)) return;
     if (answer->requester == plane->config.self)
         finish(plane, answer);
     else
@@ -255,7 +256,8 @@ static void accept_push(struct qn_plane *plane, struct shipment *shipment) {
     struct answer answer = answer_of(plane, op, rc < 0 ? NULL : merged, outcome);
     answer.error = rc;
     if (merged != NULL) put_on_probation(plane, merged, shipment);
-    send_ship_ack(plane, shipment, merged != NULL ? merged->id : 0, &answer);
+    uint64_t id = merged != NULL ? merged->id : 0;
+    if (!withhold(plane, &answer, shipment, id)) send_ship_ack(plane, shipment, id, &answer);
 }
 
 /* The sender rolls back. While the shipment waited here we may have said that we have its qubits (R11): whoever comes

@@ -43,6 +43,7 @@ struct hint {
     uint32_t life; /* Of the host. */
     bool has_will;
     double will[3];
+    uint64_t outcome_of; /* See wills.c; 0: no acknowledgement is asked for. */
 };
 
 struct answer { /* What the requester of an operation is told. */
@@ -216,6 +217,20 @@ struct arrivals {
 };
 
 enum { LIVES_KEPT = 8, LIFE_SHIFT = 33, LIFE_MASK = 0x7fff };
+struct awaited { /* A will that its owner has not acknowledged yet. */
+    struct awaited *next;
+    uint64_t op_id;
+    uint16_t owner;
+    uint32_t life;
+};
+struct withheld { /* An outcome that waits for that. */
+    struct withheld *next;
+    struct answer answer;
+    bool in_ack; /* To be told with the acknowledgement of this shipment. */
+    struct shipment shipment;
+    uint64_t group;
+};
+
 struct lives {
     uint32_t present; /* Or the last one; QN_LIFE_UNKNOWN. */
     uint32_t gone[LIVES_KEPT];
@@ -237,6 +252,8 @@ struct qn_plane {
     struct qn_map probation; /* The same, by transfer. */
     struct qn_map frozen;    /* struct frozen, by transfer. */
     struct qn_map pending;   /* struct pending, by operation id. */
+    struct awaited *awaited;
+    struct withheld *withheld;
     size_t n_owned, n_deferred, n_history;
     struct deferred_list inquiries; /* WhoHas that wait for news of a crash. */
 
@@ -319,6 +336,16 @@ void who_has_free(struct who_has *who_has);
 void r11_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Has *has);
 void inquiry_free(struct qubit *q);
 
+/* wills.c */
+void await_note(struct qn_plane *plane, uint64_t op_id, uint16_t owner, uint32_t life);
+/* True: the outcome is held back, and will be told by itself. `shipment`: with its acknowledgement; NULL: as a result.
+ */
+bool withhold(struct qn_plane *plane, const struct answer *answer, const struct shipment *shipment, uint64_t group);
+void r12_noted(struct qn_plane *plane, uint16_t owner, uint64_t op_id);
+void r12_down(struct qn_plane *plane);
+void wills_free(struct qn_plane *plane);
+void mark_noting(const struct qn_plane *plane, bool *marks, uint64_t op_id); /* 0: of all. */
+
 /* plane.c */
 void arrival_push(struct qn_plane *plane, const struct qn_plane_arrival *arrival);
 
@@ -334,6 +361,7 @@ void send_ship_ack(struct qn_plane *plane, const struct shipment *shipment, uint
 void send_ship_nack(struct qn_plane *plane, const struct shipment *shipment, const struct qubit *target);
 void send_ship_done(struct qn_plane *plane, uint16_t to, uint32_t life, uint64_t transfer);
 void send_hint(struct qn_plane *plane, uint16_t to, uint32_t life, const struct hint *hint);
+void send_hint_ack(struct qn_plane *plane, uint16_t to, uint64_t op_id);
 void send_who_has(struct qn_plane *plane, uint16_t to, uint32_t life, qn_qubit qubit, uint64_t inquiry);
 void send_has(struct qn_plane *plane, uint16_t to, const Qnet__V1__Has *has);
 void send_born(struct qn_plane *plane, uint16_t to, Qnet__V1__Born *born, const double will[3]);

@@ -46,12 +46,13 @@ void release_early(struct qn_plane *plane, uint16_t to) {
     struct out **at = &plane->early;
     while (*at != NULL) {
         struct out *out = *at;
-        if (out->to != to || is_early(plane, to, out->life)) {
+        bool gone = is_gone(plane, to, out->life);
+        if (out->to != to || (!gone && is_early(plane, to, out->life))) {
             at = &out->next;
             continue;
         }
         *at = out->next;
-        if (is_gone(plane, to, out->life))
+        if (gone)
             free(out);
         else
             append(plane, out);
@@ -116,6 +117,7 @@ static Qnet__V1__Hint *pack_hint(const struct hint *hint, struct packed_hint *pa
     m->group = hint->group;
     m->host = hint->host;
     m->host_life = told(hint->life);
+    m->outcome_of = hint->outcome_of;
     m->version = hint->version;
     m->n_will = hint->has_will ? 3 : 0;
     m->will = packed->will;
@@ -295,6 +297,15 @@ void send_hint(struct qn_plane *plane, uint16_t to, uint32_t life, const struct 
     message.body_case = BODY(HINT);
     message.hint = pack_hint(hint, &packed);
     out_push(plane, to, life, &message);
+}
+
+void send_hint_ack(struct qn_plane *plane, uint16_t to, uint64_t op_id) {
+    Qnet__V1__PlaneMessage message = QNET__V1__PLANE_MESSAGE__INIT;
+    Qnet__V1__HintAck ack = QNET__V1__HINT_ACK__INIT;
+    ack.outcome_of = op_id;
+    message.body_case = BODY(HINT_ACK);
+    message.hint_ack = &ack;
+    out_push(plane, to, life_at(plane, to), &message);
 }
 
 /* The causes are all deaths known here: an answer that does not reckon with them could be overtaken by what the dead

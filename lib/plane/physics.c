@@ -145,8 +145,9 @@ static bool is_heir(const struct qn_plane *plane, const struct group *group, uin
     return true; /* It gets the state itself. */
 }
 
-/* R12: an owner's will is the marginal given all released outcomes; told before the outcome is. */
-static void r12_refresh_wills(struct qn_plane *plane, const struct marginals *before, const struct group *group) {
+/* R12: an owner's will is the marginal given all released outcomes; told before the outcome is (wills.c). */
+static void r12_refresh_wills(struct qn_plane *plane, const struct op *op, const struct marginals *before,
+                              const struct group *group) {
     for (size_t k = 0; k < before->n; k++) {
         size_t at = group_find(group, before->qubits[k]);
         const struct member *m = &group->members[at];
@@ -157,7 +158,10 @@ static void r12_refresh_wills(struct qn_plane *plane, const struct marginals *be
         qn_state_bloch(group->state, at, hint.will);
         double change = 0;
         for (size_t i = 0; i < 3; i++) change = fmax(change, fabs(hint.will[i] - before->bloch[k][i]));
-        if (change > 1e-9) send_hint(plane, m->owner, m->owner_life, &hint);
+        if (change <= 1e-9) continue;
+        hint.outcome_of = op->id;
+        await_note(plane, op->id, m->owner, m->owner_life);
+        send_hint(plane, m->owner, m->owner_life, &hint);
     }
 }
 
@@ -288,7 +292,7 @@ int r1_execute(struct qn_plane *plane, const struct op *op, struct group **ret_g
         if (!again) outcome = act_and_note(plane, op, low, u, &rng);
     }
     for (size_t i = 0; i < op->n_qubits && op_destroys(op->kind); i++) destroyed(plane, q[i], op, outcome);
-    if (draws) r12_refresh_wills(plane, &before, low);
+    if (draws) r12_refresh_wills(plane, op, &before, low);
     *ret_outcome = outcome;
     if (low->n == 0) {
         group_drop(plane, low);

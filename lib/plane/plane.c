@@ -55,6 +55,7 @@ void qn_plane_free(struct qn_plane *plane) {
     free_deferred(&plane->inquiries);
     struct qn_plane_out out;
     while (qn_plane_next_out(plane, &out)) continue;
+    wills_free(plane);
     while (plane->early != NULL) {
         struct out *next = plane->early->next;
         free(plane->early);

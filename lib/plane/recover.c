@@ -340,6 +340,7 @@ static void r10_down(struct qn_plane *plane, uint16_t dead) {
     retry_all(plane);
     recover_ops(plane);
     recover_qubits(plane);
+    r12_down(plane);
     settle(plane);
 }
 
@@ -394,6 +395,7 @@ static void mark_deferred(const struct qn_plane *plane, bool *marks, const struc
 void qn_plane_mark_needed(const struct qn_plane *plane, bool *marks) {
     void *value;
     qn_plane_mark_unmet(plane, marks);
+    mark_noting(plane, marks, 0);
     for (size_t i = 0; qn_map_next(&plane->groups, &i, NULL, &value);) mark_owners(plane, marks, value);
     for (size_t i = 0; qn_map_next(&plane->frozen, &i, NULL, &value);)
         mark_owners(plane, marks, ((const struct frozen *)value)->group);
@@ -420,6 +422,7 @@ void qn_plane_mark_awaited(const struct qn_plane *plane, bool *marks) {
     for (void *value; qn_map_next(&plane->pending, &i, NULL, &value);) {
         const struct pending *pending = value;
         if (pending->state == PENDING_HELD) mark_held(plane, marks, pending->op.id);
+        mark_noting(plane, marks, pending->op.id);
         for (size_t k = 0; k < pending->op.n_qubits; k++) {
             const struct qubit *q = pending->records[k];
             if (q->inquiry != NULL)

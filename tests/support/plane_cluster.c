@@ -354,6 +354,9 @@ static void take_census(const struct plane_cluster *cluster, bool at_rest) {
         if (plane == NULL) continue;
         census.node = i;
         assert(qn_plane_n_pending(plane) == 0);
+        assert(plane->awaited == NULL);
+        assert(plane->withheld == NULL);
+        assert(plane->early == NULL);
         assert(plane->n_deferred == 0 && plane->probation.len == 0 && plane->frozen.len == 0);
         qn_plane_each_hosted(plane, check_i2, &census);
         check_owned(cluster, plane, &census);

@@ -8,6 +8,7 @@
 
 #include "../support/plane_cluster.h"
 #include "base/err.h"
+#include "link/link.h"
 
 #define OP(name) QNET__V1__OP_KIND__OP_KIND_##name
 #define HALF_PI 1.57079632679489661923
@@ -481,6 +482,57 @@ Test(plane, released_outcomes_outlive_the_host) {
         cr_assert_float_eq(t[3], expected, 1e-9, "seed %llu: %f", (unsigned long long)seed, t[3]);
         cluster_free(c);
     }
+}
+
+/* Marginal <Z> of the far qubit after a swap of two pairs, given its outcome (tensors as in lib/sim; physics.md F.1).
+ */
+static double far_z(const double a[16], const double b[16], uint32_t outcome) {
+    static const double d[4][4] = {{1, 1, -1, 1}, {1, -1, 1, 1}, {1, 1, 1, -1}, {1, -1, -1, -1}};
+    double norm = 0, z = 0;
+    for (size_t k = 0; k < 4; k++) {
+        norm += a[k] * d[outcome][k] * b[4 * k];
+        z += a[k] * d[outcome][k] * b[4 * k + 3];
+    }
+    return z / norm;
+}
+
+/* R12: pairs of a single-click link are not Bell-diagonal, so the outcome of a swap says something of the far qubit.
+ * When the host of the state is lost after the outcome was released, the far qubit is what the outcome made of it. */
+Test(plane, a_released_swap_of_single_click_pairs_outlives_the_host) {
+    struct qn_herald herald = qn_single_click(.1, .1, 4e-4, 4e-4, .9, 0, 0);
+    const double *p = herald.rho;
+    double pair[16] = {1}, t[4], seen[4] = {9, 9, 9, 9};
+    pair[3] = p[0] - p[1] + p[2] - p[3];
+    pair[12] = p[0] + p[1] - p[2] - p[3];
+    pair[15] = p[0] - p[1] - p[2] + p[3];
+    pair[5] = pair[10] = 2 * herald.coherence;
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        struct plane_cluster *c = cluster_new(3, seed);
+        qn_qubit q[2][2];
+        for (uint16_t i = 0; i < 2; i++)
+            cluster_settled_pair(c, (uint16_t)(i + pick(c, 2)), i, (uint16_t)(i + 1), pair, q[i]);
+        struct qn_plane_op swap = joint(OP(BELL), q[0][1], q[1][0], 0);
+        cr_assert_eq(cluster_submit(c, 1, &swap), 0);
+        while (!c->results[0].done) cr_assert(cluster_deliver(c));
+        int host = cluster_host_of(c, q[1][1]);
+        if (host == 2) { /* Its owner keeps it: nothing can be lost. */
+            cluster_free(c);
+            continue;
+        }
+        cr_assert_eq(host, 0, "handed over to the lowest owner");
+        cluster_crash(c, 0);
+        cluster_run(c);
+        cluster_check_final(c);
+        cluster_inspect(c, &q[1][1], 1, 0, t);
+        uint32_t outcome = c->results[0].outcome;
+        seen[outcome] = far_z(pair, pair, outcome);
+        cr_assert_float_eq(t[3], seen[outcome], 1e-9, "seed %llu: outcome %u, <Z> %f, not %f", (unsigned long long)seed,
+                           outcome, t[3], seen[outcome]);
+        cluster_free(c);
+    }
+    for (uint32_t outcome = 0; outcome < 4; outcome++)
+        cr_assert_float_eq(seen[outcome], outcome < 2 ? -0.020 : -0.177, 6e-3, "outcome %u: %f", outcome,
+                           seen[outcome]);
 }
 
 Test(plane, submit_refuses_what_makes_no_sense) {
