@@ -352,7 +352,7 @@ Test(keys, limits_hold) {
 
 /* ---- pads ---- */
 
-Test(pads, of_either_end_are_the_same_and_never_used_twice, .timeout = 60) {
+Test(keys, pads_of_either_end_are_the_same_and_never_used_twice, .timeout = 60) {
     struct world *world = world_new(20, true);
     run(world, 1000 * MS);
     uint8_t seen[2][2048] = {{0}};
@@ -391,7 +391,7 @@ Test(pads, of_either_end_are_the_same_and_never_used_twice, .timeout = 60) {
     world_free(world);
 }
 
-Test(pads, run_out_and_a_key_set_aside_renews_them) {
+Test(keys, pads_run_out_and_a_key_set_aside_renews_them) {
     struct world *world = world_new(21, true);
     run(world, 1000 * MS);
     struct qn_node *a = cluster_node(world->cluster, 0), *b = cluster_node(world->cluster, 1);
@@ -416,7 +416,7 @@ Test(pads, run_out_and_a_key_set_aside_renews_them) {
     world_free(world);
 }
 
-Test(pads, a_secret_that_only_one_end_has_is_of_no_use) {
+Test(keys, a_secret_that_only_one_end_has_is_of_no_use) {
     struct world *world = world_new(22, true);
     world->has_secret = false;
     cluster_crash(world->cluster, 1);
