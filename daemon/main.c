@@ -6,6 +6,7 @@
  * running is status 1; a second signal while stopping is 128 plus its number. */
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -204,12 +205,20 @@ static void protect_process(void) {
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* A standard stream that was closed would be the first file or socket opened here, and what is written to it with it. */
+/* A standard stream that was closed would be the first file or socket opened here, and what is written to it with it.
+ */
 static void fill_standard_streams(void) {
     int fd;
     do fd = open("/dev/null", O_RDWR);
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0) close(fd);
+}
+
+/* Blocks of keys work on buffers of megabytes, again and again: keep them, rather than ask the kernel for new pages
+ * each time. An idle daemon has none. */
+static void keep_memory(void) {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
 int main(int argc, char **argv) {
@@ -225,6 +234,7 @@ int main(int argc, char **argv) {
     int status = parse_options(argc, argv, &options);
     if (status >= 0) return status;
     protect_process();
+    keep_memory();
     sodium_mlock(&config, sizeof config); /* Never on a disk; where the limit forbids it, as before. */
     if (config_load(&options, &config) < 0) return STATUS_USAGE;
     status = daemon_run(&config);

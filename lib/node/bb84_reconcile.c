@@ -9,8 +9,8 @@
 #include "node/bb84.h"
 
 #define INPUTS_MAX 4096
-#define INLINE_QUESTION_BYTES 768 /* Below a millisecond of work, at either end. */
-#define INLINE_ANSWER_BYTES 96
+#define INLINE_QUESTION_BYTES 8192 /* Far below a millisecond of work, at either end. */
+#define INLINE_ANSWER_BYTES 512
 #define HISTORY_LEAST 100000 /* Corrected bits from which their error rate is a better guess than the test basis'. */
 
 /* ---- beginning ---- */

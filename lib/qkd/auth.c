@@ -32,7 +32,9 @@ static void update(const struct qn_gf2 *gf2, struct qn_auth *auth, const uint8_t
         bytes += take;
         len -= take;
     }
-    for (; len >= 16; bytes += 16, len -= 16) absorb(gf2, auth, bytes);
+    gf128_horner(gf2, auth->value, auth->point, bytes, len / 16);
+    bytes += len / 16 * 16;
+    len %= 16;
     if (len > 0) memcpy(auth->block, bytes, len);
 }
 
