@@ -213,7 +213,13 @@ void bb84_start_asking(struct bb84_data *data) {
 
 void bb84_go_on_asking(struct bb84_data *data) {
     data->error = qn_reconcile_tell(data->corrector, data->in.data, data->in.len, data->in_count);
-    if (data->error == 0) ask(data);
+    if (data->error == 0) {
+        ask(data);
+    } else if (data->error == -QN_EPROTOCOL) { /* Answers that contradict each other: someone changed them. Go on to */
+        data->out.len = data->pieces.len = 0;  /* the hash, which will differ, and to the tags, which tell who. */
+        data->reconciled = true;
+        data->error = finish(data);
+    }
 }
 
 void bb84_start_answering(struct bb84_data *data) {

@@ -58,7 +58,7 @@ static const struct qn_initial_secret *secrets_of(void *context, uint16_t node, 
     struct network *network = context;
     size_t n = 0;
     for (uint16_t peer = 0; peer < network->topology.n_nodes && network->secret_len > 0; peer++) {
-        if (peer == node) continue;
+        if (peer == node || (network->secret_of != QN_NO_NODE && network->secret_of != node)) continue;
         uint8_t *bytes =
             network->secrets[n].bytes != NULL ? (uint8_t *)(uintptr_t)network->secrets[n].bytes : malloc(SECRET_MAX);
         struct qn_rng rng;
@@ -70,7 +70,8 @@ static const struct qn_initial_secret *secrets_of(void *context, uint16_t node, 
     return network->secrets;
 }
 
-static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check, size_t secret_len) {
+static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check, size_t secret_len,
+                            uint16_t secret_of) {
     struct network *network = calloc(1, sizeof *network);
     struct qn_buf diagnostics = {0};
     cr_assert_geq(sodium_init(), 0);
@@ -80,6 +81,7 @@ static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns,
     network->topology.seed = seed;
     network->trace = UINT64_C(0xcbf29ce484222325);
     network->secret_len = secret_len;
+    network->secret_of = secret_of;
     network->secrets = calloc(network->topology.n_nodes, sizeof *network->secrets);
     struct cluster_config config = {.topology = &network->topology,
                                     .seed = seed,
@@ -96,11 +98,15 @@ static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns,
 }
 
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check) {
-    return make(yaml, seed, jitter_ns, check, 0);
+    return make(yaml, seed, jitter_ns, check, 0, QN_NO_NODE);
 }
 
 struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len) {
-    return make(yaml, seed, jitter_ns, true, secret_len);
+    return make(yaml, seed, jitter_ns, true, secret_len, QN_NO_NODE);
+}
+
+struct network *network_new_with_half_a_secret(const char *yaml, uint64_t seed) {
+    return make(yaml, seed, 0, true, 4096, 0);
 }
 
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,

@@ -24,7 +24,8 @@ struct network {
         char node[64], code[32], subject[64], text[256];
     } * events; /* Everything that happened, in order. */
     size_t n_events, cap_events;
-    size_t secret_len; /* Of what authenticates the first keys; 0: none. */
+    size_t secret_len;  /* Of what authenticates the first keys; 0: none. */
+    uint16_t secret_of; /* Only this node has it; QN_NO_NODE: all. */
     struct qn_initial_secret *secrets;
     uint64_t trace; /* Hash of everything that was said. */
 };
@@ -32,6 +33,7 @@ struct network {
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check);
 /* With `secret_len` bytes of initial secret between any two nodes; 0: none. */
 struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len);
+struct network *network_new_with_half_a_secret(const char *yaml, uint64_t seed); /* Only the first node has one. */
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
                               uint64_t jitter_ns); /* n0 .. n<repeaters+1> */
 void network_free(struct network *network);

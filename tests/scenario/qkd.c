@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys with decoys over published links: what is counted, and the key that comes of it, agree with the closed forms;
+ * who speaks is proved, and paid for. */
+#include <stdio.h>
+#include <string.h>
+
+#include "link/observe.h"
+#include "network.h"
+#include "qkd/finite.h"
+
+static void describe(char *yaml, size_t size, const char *preset, double km) {
+    snprintf(yaml, size,
+             "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source}\n  bob: {role: detector}\n"
+             "links:\n  qkd: {between: [laser, bob], kind: bb84, length: %gkm, preset: %s}\n",
+             km, preset);
+}
+
+static const Qnet__V1__Bb84Block *block_at(const struct network *network, uint64_t client, size_t index) {
+    for (size_t i = 0; i < network->n_answers; i++)
+        if (network->answers[i].client == client &&
+            network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK && index-- == 0)
+            return network->answers[i].response->bb84_block;
+    cr_assert_fail("no such block");
+    return NULL;
+}
+
+static const Qnet__V1__Bb84Summary *summary_of(const Qnet__V1__ControlResponse *response) {
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
+                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
+    return response->bb84_summary;
+}
+
+/* ---- presets ---- */
+
+/* How much `length` moves by chance: each count is Poisson (binomial, of rare clicks). */
+static double length_of(const struct qn_decoy *source, const struct qn_decoy_means *means,
+                        const struct qn_finite_terms *terms, double leak) {
+    struct qn_finite finite;
+    qn_finite_decoy_expected(source, means, terms, leak, &finite);
+    return finite.exact;
+}
+
+static double sigma_of(const struct qn_decoy *source, const struct qn_decoy_means *means,
+                       const struct qn_finite_terms *terms, double leak) {
+    double base = length_of(source, means, terms, leak), square = 0;
+    for (unsigned k = 0; k < source->n; k++) {
+        struct qn_decoy_means moved = *means;
+        double *counts[] = {&moved.key_n[k], &moved.key_m[k], &moved.test_n[k], &moved.test_m[k]};
+        for (int i = 0; i < 4; i++) {
+            double was = *counts[i];
+            *counts[i] += sqrt(was);
+            double shift = length_of(source, &moved, terms, leak) - base;
+            square += shift * shift;
+            *counts[i] = was;
+        }
+    }
+    return sqrt(square);
+}
+
+static void near(const char *preset, const char *what, unsigned k, double count, double trials, double p,
+                 double spread) {
+    double sigma = sqrt(trials * p * (1 - p)) * spread + 1;
+    cr_assert(fabs(count - trials * p) < 5 * sigma, "%s: %s of intensity %u: %.0f, expected %.0f +- %.0f", preset, what,
+              k + 1, count, trials * p, sigma);
+}
+
+Test(qkd, counts_and_keys_of_published_links_are_as_the_formulas_say) {
+    static const struct {
+        const char *preset;
+        double km;
+        uint64_t pulses;
+        double spread; /* Clicks that blind or follow each other are not independent. */
+    } runs[] = {{"gys", 10, 800000000, 1},      {"lim2014", 50, 1500000000, 1.2}, {"rusca2018", 10, 800000000, 1},
+                {"yuan2018", 10, 200000000, 1}, {"li2023", 10, 250000000, 1},      {"boaron2018", 100, 400000000, 1},
+                {"yuan2018", 50, 1000000000, 1}};
+    for (size_t r = 0; r < sizeof runs / sizeof runs[0]; r++) {
+        char yaml[512];
+        describe(yaml, sizeof yaml, runs[r].preset, runs[r].km);
+        struct network *network = network_new_with_secret(yaml, 300 + r, 0, 4096);
+        uint64_t client = network_ask_bb84_pulses(network, "bob", "laser", 1, runs[r].pulses);
+        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        const Qnet__V1__Bb84Account *account = block->account;
+        struct qn_optics optics;
+        struct qn_source settings;
+        struct qn_receiver receiver;
+        struct qn_expected expected;
+        const struct qn_attack none = {0};
+        const struct qn_topo_link *link = &network->topology.links[0];
+        cr_assert(qn_source_from(&network->topology, link, &settings));
+        qn_receiver_from(&network->topology, link, &receiver);
+        cr_assert_eq(qn_optics_init(&optics, &settings, &receiver, &none), 0);
+        qn_expect(&optics, &expected);
+        struct qn_decoy source = {.n = settings.n};
+        struct qn_decoy_means means = {0};
+        double pulses = (double)block->pulses;
+        cr_assert_eq(block->pulses, runs[r].pulses);
+        near(runs[r].preset, "clicks", 0, (double)block->clicks, pulses, expected.click, runs[r].spread);
+        for (unsigned k = 0; k < settings.n; k++) {
+            const Qnet__V1__Bb84Intensity *seen = account->intensities[k];
+            source.mean[k] = settings.mean[k];
+            source.probability[k] = settings.probability[k];
+            means.key_n[k] = pulses * expected.chosen[0][k] * expected.gain[0][k];
+            means.key_m[k] = pulses * expected.chosen[0][k] * expected.error[0][k];
+            means.test_n[k] = pulses * expected.chosen[1][k] * expected.gain[1][k];
+            means.test_m[k] = pulses * expected.chosen[1][k] * expected.error[1][k];
+            near(runs[r].preset, "key bits", k, (double)seen->key_clicks, pulses, means.key_n[k] / pulses,
+                 runs[r].spread);
+            near(runs[r].preset, "test bits", k, (double)seen->test_clicks, pulses, means.test_n[k] / pulses,
+                 runs[r].spread);
+            near(runs[r].preset, "key errors", k, (double)seen->key_errors, (double)seen->key_clicks,
+                 means.key_m[k] / means.key_n[k], 1);
+            near(runs[r].preset, "test errors", k, (double)seen->test_errors, (double)seen->test_clicks,
+                 means.test_m[k] / means.test_n[k], 1);
+        }
+        const struct qn_finite_terms terms = {.eps_sec = link->eps_sec, .eps_cor = link->eps_cor};
+        double leak = (double)block->disclosed + (double)account->tag_bits - ceil(log2(1 / link->eps_cor));
+        double length = length_of(&source, &means, &terms, leak), sigma = sigma_of(&source, &means, &terms, leak);
+        cr_assert(length > 5 * sigma, "%s: no key to compare, %.0f +- %.0f", runs[r].preset, length, sigma);
+        cr_assert(fabs((double)block->secret - length) < 5 * sigma * runs[r].spread + 8,
+                  "%s: %lu secret bits, expected %.0f +- %.0f", runs[r].preset, (unsigned long)block->secret, length,
+                  sigma);
+        cr_assert(block->efficiency > 1 && block->efficiency < 1.25, "%s: f = %g", runs[r].preset, block->efficiency);
+        cr_assert_eq(account->n_alarms, 0, "%s: alarm: %s", runs[r].preset,
+                     account->n_alarms > 0 ? account->alarms[0]->observable : "");
+        cr_assert(account->epsilon_authentication > 0 && account->epsilon_authentication < 1e-28);
+        cr_assert_eq(summary->net_bits, (int64_t)summary->secret - (int64_t)summary->pad_bits);
+        network_free(network);
+    }
+}
+
+Test(qkd, a_link_too_lossy_for_key_says_which_bound_failed) {
+    char yaml[512];
+    describe(yaml, sizeof yaml, "rusca2018", 150);
+    struct network *network = network_new_with_secret(yaml, 320, 0, 4096);
+    uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 1, 30000000);
+    cr_assert_eq(summary_of(network_wait(network, client, 1000))->secret, 0);
+    const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+    cr_assert_str_eq(block->failed, "no_key");
+    cr_assert_str_neq(block->account->verdict, "key");
+    cr_assert_gt(strlen(block->account->detail), 20);
+    network_free(network);
+}
+
+Test(qkd, what_the_file_leaves_open_is_chosen_for_the_link) {
+    static const char yaml[] =
+        "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source, clock: 1GHz}\n"
+        "  bob: {role: detector, efficiency: 50%, dark_rate: 10Hz, gate_window: 1ns}\n"
+        "links:\n  qkd: {between: [laser, bob], kind: bb84, length: 25km, loss: 0.2dB/km, misalignment: 1%, "
+        "protocol: two-decoy}\n";
+    for (int i = 0; i < 2; i++) {
+        struct network *network = network_new_with_secret(yaml, 330, 0, 4096);
+        uint64_t client =
+            network_ask_bb84_pulses(network, i == 0 ? "laser" : "bob", i == 0 ? "bob" : "laser", 1, 100000000);
+        cr_assert_gt(summary_of(network_wait(network, client, 1000))->secret, 100000);
+        const Qnet__V1__Bb84Account *account = block_at(network, client, 0)->account;
+        cr_assert_eq(account->n_intensities, 3);
+        cr_assert_gt(account->intensities[0]->mean, account->intensities[1]->mean);
+        cr_assert_eq(account->n_alarms, 0);
+        network_free(network);
+    }
+}
+
+/* ---- authentication ---- */
+
+static const char short_link[] =
+    "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source, source: single-photon, clock: 100MHz}\n"
+    "  bob: {role: detector, efficiency: 80%, dark_rate: 100Hz, gate_window: 1ns}\n"
+    "links:\n  qkd: {between: [laser, bob], length: 10km, loss: 0.2dB/km, misalignment: 1%}\n";
+
+static uint64_t n_keys(struct network *network, const char *node) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__ListRequest list = QNET__V1__LIST_REQUEST__INIT;
+    list.kind = QNET__V1__LIST_KIND__LIST_KIND_KEYS;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_LIST;
+    request.list = &list;
+    uint64_t client = network_ask(network, node, &request), n = 0;
+    network_wait(network, client, 1);
+    for (size_t i = 0; i < network->n_answers; i++)
+        n += network->answers[i].client == client &&
+             network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_KEY;
+    return n;
+}
+
+/* 16 bytes that name it, and in each direction a hash key and two tags. */
+Test(qkd, stops_when_nothing_is_left_to_authenticate_with) {
+    struct network *network = network_new_with_secret(short_link, 340, 0, 16 + 2 * 3 * 16);
+    uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 3, 2000); /* Too short to refill the pool. */
+    expect_error(network_wait(network, client, 1000), "pads");
+    cr_assert_eq(block_at(network, client, 1)->account->pool_left, 0);
+    client = network_ask_bb84_pulses(network, "bob", "laser", 1, 2000);
+    expect_error(network_wait(network, client, 1000), "pads");
+    network_free(network);
+}
+
+Test(qkd, refills_its_pool_from_what_it_makes) {
+    struct network *network = network_new_with_secret(short_link, 341, 0, 16 + 2 * 4 * 16);
+    uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 12, 400000);
+    const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 1000));
+    cr_assert_eq(summary->aborted, 0);
+    cr_assert_eq(summary->pad_bits, 12 * 256 + 128);
+    cr_assert_gt(block_at(network, client, 0)->account->pool_bits, 1024);
+    cr_assert_gt(block_at(network, client, 11)->account->pool_left, 1000);
+    network_free(network);
+}
+
+Test(qkd, ends_that_do_not_agree_are_told_in_what) {
+    for (int i = 0; i < 2; i++) {
+        struct network *network = network_new_with_half_a_secret(short_link, 342 + (uint64_t)i);
+        uint64_t client =
+            network_ask_bb84_pulses(network, i == 0 ? "laser" : "bob", i == 0 ? "bob" : "laser", 1, 400000);
+        const Qnet__V1__ControlResponse *response = network_wait(network, client, 1000);
+        expect_error(response, "rejected");
+        cr_assert_not_null(strstr(response->error->message, "initial secret"), "%s", response->error->message);
+        cr_assert_eq(n_keys(network, "laser"), 0);
+        cr_assert_eq(n_keys(network, "bob"), 0);
+        network_free(network);
+    }
+}
