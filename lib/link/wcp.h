@@ -3,8 +3,8 @@
 #define QN_LINK_WCP_H
 
 /* Weak coherent pulses and decoy states, asymptotic: the closed forms of the literature, with which its figures are
- * drawn. They take the two detectors as one with twice the dark counts; qn_pulse_gain has the exact forms. Ma, Qi, Zhao
- * and Lo, PRA 72, 012326 (2005); equations are numbered as there. */
+ * drawn. They take the two detectors as one with twice the dark counts; link/observe.h has the exact forms. Ma, Qi,
+ * Zhao and Lo, PRA 72, 012326 (2005); equations are numbered as there. */
 struct qn_wcp {
     double transmittance; /* Fibre x receiver x detector. */
     double vacuum_yield;  /* Y0: chance of a click without light, both detectors. */

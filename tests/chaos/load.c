@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "chaos.h"
-#include "link/pulse.h"
+#include "link/observe.h"
 #include "node/keys.h"
 
 #define MS UINT64_C(1000000)
@@ -87,9 +87,16 @@ static void bb84(struct chaos *chaos, uint16_t node, uint16_t peer, uint64_t tim
     m.timeout_ns = timeout_ns;
     m.qber_limit = chaos->calm ? 0.25 : 0;
     if (link >= 0) { /* Enough clicks for a key, and no more: the time goes into the protocol. */
-        struct qn_pulse_channel channel;
-        qn_pulse_channel_from(&chaos->topology, &chaos->topology.links[link], 0, &channel);
-        double pulses = (double)spread(&chaos->load, 2000, 40000) / qn_pulse_gain(&channel);
+        struct qn_source source;
+        struct qn_receiver receiver;
+        struct qn_optics optics;
+        struct qn_expected expected;
+        const struct qn_attack none = {0};
+        (void)qn_source_from(&chaos->topology, &chaos->topology.links[link], &source);
+        qn_receiver_from(&chaos->topology, &chaos->topology.links[link], &receiver);
+        qn_optics_init(&optics, &source, &receiver, &none);
+        qn_expect(&optics, &expected);
+        double pulses = (double)spread(&chaos->load, 2000, 40000) / expected.click;
         m.block_pulses = pulses < 1e8 ? (uint64_t)pulses + 1 : 100000000;
     }
     send(chaos, node, QNET__V1__CONTROL_REQUEST__BODY_BB84, &m, id);

@@ -3,14 +3,12 @@
  * pulses against a simulation photon by photon. Random tests are bounded at five standard deviations. */
 #include "values.h"
 
-#include <sodium.h>
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/rng.h"
+#include "link/detect.h"
 #include "link/detector.h"
 #include "link/link.h"
-#include "link/pulse.h"
 
 #define SEED 5
 #define CASES(table) (table), sizeof(table) / sizeof *(table)
@@ -300,244 +298,51 @@ Test(plan, is_refused_where_there_are_no_pairs) {
 
 /* ---- pulses ---- */
 
-struct count {
-    uint64_t clicks, sifted, wrong, wrong_unsifted, bit_is_basis;
-};
-
-static void within(const char *what, uint64_t hits, uint64_t n, double p) {
-    double mean = (double)n * p, sd = sqrt((double)n * p * (1 - p));
-    cr_assert(fabs((double)hits - mean) <= 5 * sd + 1e-9, "seed %d: %s: %lu of %lu, not %g", SEED, what, hits, n, mean);
-}
-
-static struct count clicks_count(const struct qn_pulse_channel *channel, uint64_t pulses, uint64_t stream) {
-    enum { BATCH = 4096 };
-    static struct qn_click clicks[BATCH];
-    struct count count = {0};
-    struct qn_rng rng;
-    qn_rng_init(&rng, SEED, "clicks", stream);
-    for (uint64_t at = 0; at < pulses;) {
-        size_t n = qn_pulse_detect(channel, key, at, pulses, &rng, clicks, BATCH, &at);
-        for (size_t i = 0; i < n; i++) {
-            struct qn_pulse pulse = qn_pulse_at(key, clicks[i].position);
-            bool is_sifted = pulse.basis == clicks[i].basis;
-            count.clicks++;
-            count.sifted += is_sifted;
-            count.wrong += is_sifted && pulse.bit != clicks[i].bit;
-            count.wrong_unsifted += !is_sifted && pulse.bit != clicks[i].bit;
-            count.bit_is_basis += clicks[i].bit == clicks[i].basis;
-        }
-    }
-    return count;
-}
-
-static void sampled_as_closed(const struct qn_pulse_channel *channel, uint64_t pulses, uint64_t stream) {
-    struct count count = clicks_count(channel, pulses, stream);
-    within("gain", count.clicks, pulses, qn_pulse_gain(channel));
-    within("sifted", count.sifted, count.clicks, 0.5);
-    within("wrong", count.wrong, count.sifted, qn_pulse_qber(channel));
-    within("wrong in the other basis", count.wrong_unsifted, count.clicks - count.sifted, 0.5);
-    within("bits, whatever the basis", count.bit_is_basis, count.clicks, 0.5);
-}
-
-Test(pulse, clicks_have_the_gain_and_errors_of_the_closed_forms) {
-    static const double eves[] = {0, 0.1, 0.5, 1}, means[] = {0, 0.48};
-    for (size_t e = 0; e < 4; e++)
-        for (size_t m = 0; m < 2; m++)
-            for (int dense = 0; dense < 2; dense++) {
-                struct qn_pulse_channel channel = {.transmittance = dense ? 0.3 : 3e-4,
-                                                   .mean_photons = means[m],
-                                                   .dark = dense ? 0.01 : 1e-5,
-                                                   .misalignment = 0.033,
-                                                   .eve = eves[e]};
-                sampled_as_closed(&channel, (uint64_t)(2e5 / qn_pulse_gain(&channel)), 4 * e + 2 * m + (size_t)dense);
-            }
-}
-
-/* Gobby, Yuan and Shields's system: the sampler itself, over as many pulses as give 2e5 clicks. */
+/* Gobby, Yuan and Shields's system: the sampler itself, over as many pulses as give 2e5 clicks. More in pulses.c. */
 static void gys(struct value *value) {
-    struct qn_pulse_channel channel = {.transmittance =
-                                           param(value, "eta_Bob") *
-                                           qn_fibre_transmittance(param(value, "L_km"), param(value, "alpha_dB_km"), 0),
-                                       .mean_photons = param(value, "mu"),
-                                       .dark = param(value, "Y0") / 2,
-                                       .misalignment = param(value, "e_d")};
+    enum { ROOM = 256 * 1024 };
+    static uint32_t offset[ROOM];
+    static uint64_t basis[ROOM / 64], bit[ROOM / 64], sent_basis[ROOM / 64], sent_bit[ROOM / 64];
+    double dark = param(value, "Y0") / 2, eta = param(value, "eta_Bob");
+    struct qn_source source = {.n = 1, .mean = {param(value, "mu")}, .probability = {1}, .test_basis = 0.5};
+    struct qn_receiver receiver = {.transmittance =
+                                       qn_fibre_transmittance(param(value, "L_km"), param(value, "alpha_dB_km"), 0),
+                                   .misalignment = param(value, "e_d"),
+                                   .efficiency = {eta, eta},
+                                   .dark = {dark, dark},
+                                   .kept = 1,
+                                   .test_basis = 0.5,
+                                   .pixels = 1};
+    struct qn_optics optics;
+    cr_assert_eq(qn_source_settle(&source), 0);
+    cr_assert_eq(qn_optics_init(&optics, &source, &receiver, &(struct qn_attack){0}), 0);
     double gain = stated(value, "Q_exact_two_detector"), qber = stated(value, "E_exact_two_detector");
-    uint64_t pulses = (uint64_t)(2e5 / gain);
-    struct count count = clicks_count(&channel, pulses, (uint64_t)param(value, "L_km"));
-    within(value->name, count.clicks, pulses, gain);
-    within(value->name, count.wrong, count.sifted, qber);
+    uint64_t next = 0, pulses = (uint64_t)(2e5 / gain), sifted = 0, wrong = 0;
+    if (pulses > UINT64_C(1) << 32) pulses = UINT64_C(1) << 32;
+    struct qn_detections found = {.offset = offset, .basis = basis, .bit = bit, .cap = ROOM};
+    struct qn_detector *detector = qn_detector_new();
+    struct qn_stream stream;
+    qn_detector_start(detector, &optics, key, SEED, (uint64_t)param(value, "L_km"));
+    qn_detector_run(detector, 0, &next, pulses, &found);
+    cr_assert_eq(next, pulses);
+    qn_detector_free(detector);
+    qn_stream_init(&stream, key);
+    const struct qn_choice_planes planes = {.bit = sent_bit, .basis = sent_basis};
+    qn_choices_at(&stream, &source, 0, offset, found.len, &planes);
+    for (size_t w = 0; w < (found.len + 63) / 64; w++) {
+        uint64_t used = found.len - 64 * w < 64 ? (UINT64_C(1) << (found.len - 64 * w)) - 1 : UINT64_MAX;
+        uint64_t equal = ~(basis[w] ^ sent_basis[w]) & used;
+        sifted += (unsigned)__builtin_popcountll(equal);
+        wrong += (unsigned)__builtin_popcountll((bit[w] ^ sent_bit[w]) & equal);
+    }
+    double n = (double)found.len, sigma = sqrt(n), sigma_wrong = sqrt((double)sifted * qber * (1 - qber));
+    near(value->name, "clicks", n, (double)pulses * gain, 5 * sigma);
+    near(value->name, "wrong", (double)wrong, (double)sifted * qber, 5 * sigma_wrong);
+    near(value->name, "sifted", (double)sifted, n / 2, 2.5 * sigma);
     json_object_clear(value->left); /* The closed forms are compared in bell.c. */
 }
 
 Test(pulse, clicks_match_the_figures) {
     static const struct value_case cases[] = {{"gys_gain_qber_", gys}};
     values_check("qkd", CASES(cases), 9);
-}
-
-/* One pulse the long way: photons, loss, Eve's beam splitter between two perfect detectors, the detector's, and darks.
- */
-static bool pulse_by_hand(const struct qn_pulse_channel *channel, struct qn_pulse pulse, uint8_t basis,
-                          struct qn_rng *rng, uint8_t *ret_bit) {
-    if (qn_rng_double(rng) < channel->eve) {
-        uint8_t eve_basis = (uint8_t)qn_rng_below(rng, 2);
-        if (eve_basis != pulse.basis)
-            pulse = (struct qn_pulse){.bit = (uint8_t)qn_rng_below(rng, 2), .basis = eve_basis};
-    }
-    uint64_t photons = channel->mean_photons > 0 ? qn_rng_poisson(rng, channel->mean_photons) : 1;
-    bool clicks[2] = {qn_rng_double(rng) < channel->dark, qn_rng_double(rng) < channel->dark};
-    for (; photons > 0; photons--) {
-        if (qn_rng_double(rng) >= channel->transmittance) continue;
-        double flip = basis == pulse.basis ? channel->misalignment : 0.5;
-        clicks[pulse.bit ^ (qn_rng_double(rng) < flip)] = true;
-    }
-    *ret_bit = clicks[0] && clicks[1] ? (uint8_t)qn_rng_below(rng, 2) : clicks[1];
-    return clicks[0] || clicks[1];
-}
-
-Test(pulse, closed_forms_describe_photons) {
-    enum { PULSES = 1000000 };
-    static const struct qn_pulse_channel channels[] = {
-        {.transmittance = 0.2, .mean_photons = 0.7, .dark = 0.02, .misalignment = 0.1, .eve = 0.4},
-        {.transmittance = 0.9, .mean_photons = 3, .dark = 0.001, .misalignment = 0.02},
-        {.transmittance = 0.5, .dark = 0.3, .misalignment = 0.3, .eve = 0.4},
-        {.transmittance = 0.1, .dark = 0.4},
-    };
-    for (size_t c = 0; c < sizeof channels / sizeof *channels; c++) {
-        struct qn_rng rng;
-        struct count count = {0};
-        uint64_t matched = 0, matched_clicks = 0;
-        qn_rng_init(&rng, SEED, "photons", c);
-        for (int i = 0; i < PULSES; i++) {
-            struct qn_pulse pulse = {.bit = (uint8_t)qn_rng_below(&rng, 2), .basis = (uint8_t)qn_rng_below(&rng, 2)};
-            uint8_t basis = (uint8_t)qn_rng_below(&rng, 2), bit;
-            bool clicked = pulse_by_hand(&channels[c], pulse, basis, &rng, &bit);
-            count.clicks += clicked;
-            matched += basis == pulse.basis;
-            matched_clicks += clicked && basis == pulse.basis;
-            count.wrong += clicked && basis == pulse.basis && bit != pulse.bit;
-        }
-        within("gain", count.clicks, PULSES, qn_pulse_gain(&channels[c]));
-        within("gain of equal bases", matched_clicks, matched, qn_pulse_gain(&channels[c]));
-        within("errors", count.wrong, matched_clicks, qn_pulse_qber(&channels[c]));
-    }
-}
-
-/* However the train is cut, and wherever a click falls in a block of the stream. */
-Test(pulse, clicks_are_the_same_in_many_calls) {
-    enum { MANY = 20000 };
-    static struct qn_click all[MANY], some[MANY];
-    static const double transmittances[] = {1, 0.3, 1e-4};
-    for (size_t t = 0; t < 3; t++) {
-        struct qn_pulse_channel channel = {.transmittance = transmittances[t], .misalignment = 0.1, .eve = 0.3};
-        uint64_t pulses = (uint64_t)(9000 / transmittances[t]), next;
-        struct qn_rng once, often;
-        qn_rng_init(&once, SEED, "cut", t);
-        often = once;
-        size_t n = qn_pulse_detect(&channel, key, 0, pulses, &once, all, MANY, &next), m = 0;
-        cr_assert_eq(next, pulses);
-        cr_assert(n > 8000 && n < MANY);
-        uint64_t at = 0;
-        for (size_t max = 0; at < pulses; max = (max + 1) % 8) {
-            size_t got = qn_pulse_detect(&channel, key, at, pulses, &often, some + m, max, &next);
-            cr_assert(got <= max && next >= at);
-            m += got;
-            at = next;
-        }
-        cr_assert_eq(m, n);
-        for (size_t i = 0; i < n; i++) {
-            cr_assert(i == 0 || all[i].position > all[i - 1].position);
-            cr_assert(all[i].position == some[i].position && all[i].bit == some[i].bit && all[i].basis == some[i].basis,
-                      "click %zu", i);
-        }
-    }
-}
-
-/* Without noise, equal bases mean equal bits: the detector looks up what the source says it sent. */
-Test(pulse, both_ends_read_one_stream) {
-    enum { MANY = 20000 };
-    static struct qn_click clicks[MANY];
-    static const double transmittances[] = {1, 0.05, 1e-4, 1e-9};
-    for (size_t t = 0; t < 4; t++) {
-        struct qn_pulse_channel channel = {.transmittance = transmittances[t]};
-        struct qn_rng rng;
-        uint64_t next, sifted = 0;
-        qn_rng_init(&rng, SEED, "stream", t);
-        size_t n = qn_pulse_detect(&channel, key, 12345, UINT64_MAX, &rng, clicks, MANY, &next);
-        cr_assert_eq(n, MANY);
-        cr_assert_eq(next, clicks[n - 1].position + 1);
-        for (size_t i = n; i-- > 0;) { /* Backwards: any order will do. */
-            struct qn_pulse pulse = qn_pulse_at(key, clicks[i].position);
-            if (pulse.basis != clicks[i].basis) continue;
-            sifted++;
-            cr_assert_eq(pulse.bit, clicks[i].bit, "pulse %lu", clicks[i].position);
-        }
-        within("sifted", sifted, n, 0.5);
-    }
-}
-
-Test(pulse, stream_is_even_and_depends_on_all_of_the_key) {
-    uint64_t n = 100000, bits = 0, bases = 0, both = 0, differ = 0;
-    uint8_t other[32];
-    memcpy(other, key, sizeof other);
-    other[31] ^= 1;
-    for (uint64_t i = 0; i < n; i++) {
-        struct qn_pulse pulse = qn_pulse_at(key, i), strange = qn_pulse_at(other, i);
-        cr_assert(pulse.bit <= 1 && pulse.basis <= 1);
-        bits += pulse.bit;
-        bases += pulse.basis;
-        both += pulse.bit && pulse.basis;
-        differ += pulse.bit != strange.bit;
-    }
-    within("bits", bits, n, 0.5);
-    within("bases", bases, n, 0.5);
-    within("both", both, n, 0.25);
-    within("under another key", differ, n, 0.5);
-}
-
-/* The bytes both ends agreed on, in case they run different releases: ChaCha20 with a 64-bit nonce, block counter and
- * all. */
-Test(pulse, stream_is_chacha20) {
-    static const uint8_t nonce[8] = {'p', 'u', 'l', 's', 'e', 's', 0, 1};
-    uint8_t bytes[64 * 20];
-    cr_assert_eq(crypto_stream_chacha20(bytes, sizeof bytes, nonce, key), 0);
-    for (uint64_t i = 0; i < 4 * sizeof bytes; i++) {
-        struct qn_pulse pulse = qn_pulse_at(key, i);
-        cr_assert_eq(pulse.bit, bytes[i / 4] >> (2 * (i % 4)) & 1);
-        cr_assert_eq(pulse.basis, bytes[i / 4] >> (2 * (i % 4) + 1) & 1);
-    }
-}
-
-Test(pulse, nothing_clicks_in_the_dark_without_darks) {
-    struct qn_pulse_channel channel = {.mean_photons = 0.5};
-    struct qn_click click;
-    struct qn_rng rng;
-    uint64_t next;
-    qn_rng_init(&rng, SEED, "dark", 0);
-    cr_assert_eq(qn_pulse_detect(&channel, key, 3, UINT64_MAX, &rng, &click, 1, &next), 0);
-    cr_assert_eq(next, UINT64_MAX);
-    cr_assert_eq(qn_pulse_gain(&channel), 0);
-    cr_assert_eq(qn_pulse_qber(&channel), 0);
-}
-
-Test(pulse, channel_comes_from_the_topology) {
-    struct network network;
-    struct qn_pulse_channel channel;
-    network_init(&network, QN_PLACE_SENDER_RECEIVER, QN_MODEL_IDEAL, 50);
-    network.link.kind = QN_LINK_BB84;
-    network.link.insertion_loss_db = 3;
-    network.link.misalignment = 0.02;
-    network.nodes[A].source = QN_SOURCE_WEAK_COHERENT;
-    network.nodes[A].mean_photons = 0.4;
-    network.nodes[B].detector_efficiency = 0.2;
-    network.nodes[B].dark_rate_hz = 1000;
-    network.nodes[B].gate_window_s = 1e-9;
-    qn_pulse_channel_from(&network.topology, &network.link, 0.25, &channel);
-    same("channel", "transmittance", channel.transmittance, 0.2 * pow(10, -1.3));
-    same("channel", "dark", channel.dark, -expm1(-1e-6));
-    cr_assert_eq(channel.mean_photons, 0.4);
-    cr_assert_eq(channel.misalignment, 0.02);
-    cr_assert_eq(channel.eve, 0.25);
-    network.nodes[A].source = QN_SOURCE_SINGLE_PHOTON;
-    qn_pulse_channel_from(&network.topology, &network.link, 0, &channel);
-    cr_assert_eq(channel.mean_photons, 0);
 }
