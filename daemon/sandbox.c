@@ -114,10 +114,11 @@ static int change_user(const struct sandbox_plan *plan, struct sandbox_report *r
 /* Root keeps its files, but is no longer above the rules. */
 static int drop_capabilities(void) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {{0}};
+    struct __user_cap_data_struct none[2] = {{0}}, have[2];
     for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
         prctl(PR_CAPBSET_DROP, capability); /* Needs a capability itself; without one, there is nothing to drop. */
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_capget, &header, have) == 0 && memcmp(have, none, sizeof have) == 0) return 0;
     return (int)syscall(SYS_capset, &header, none);
 }
 

@@ -66,7 +66,7 @@ def main():
         for suite in suites or []:
             command += ["--suite", suite]
         command += [f"*{name}*" for name in arguments]
-        environment = {**os.environ, "QNETD_BUILD": os.path.join(ROOT, folder), "ASAN_OPTIONS": "detect_leaks=1",
+        environment = {**os.environ, "QNETD_CONTAINERS": "1" if "--containers" in sys.argv else "0", "QNETD_BUILD": os.path.join(ROOT, folder), "ASAN_OPTIONS": "detect_leaks=1",
                        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
         junit = os.path.join(ROOT, folder, "meson-logs", "testlog.junit.xml")
         if os.path.exists(junit):

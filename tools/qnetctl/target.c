@@ -61,6 +61,7 @@ static int add_services(const struct ctl *ctl, struct targets *targets) {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     char pattern[LAB_PATH_MAX];
     int status = add_pattern(ctl, targets, "/run/qnetd/*.sock", "");
+    if (status == STATUS_OK) status = add_pattern(ctl, targets, "/run/qnetd/*/*.sock", ""); /* Of systemd's units. */
     if (status != STATUS_OK || runtime == NULL || runtime[0] != '/') return status;
     snprintf(pattern, sizeof pattern, "%s/qnetd-*.sock", runtime);
     return add_pattern(ctl, targets, pattern, "qnetd-");
