@@ -79,7 +79,7 @@ struct verdict { /* A life that is over; see lives.c. */
     uint16_t by;
     Qnet__V1__DownCause cause;
 };
-enum { LIVES_MAX = 8 }; /* Remembered of each node. */
+enum { LIVES_MAX = 32 }; /* Remembered of each node. */
 
 struct reach { /* What a node says of its own sessions; version 0: nothing, so all are taken to be up. */
     uint64_t incarnation, version;

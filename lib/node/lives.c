@@ -342,6 +342,10 @@ static bool on_down(struct qn_node *node, uint16_t from, uint16_t id, const stru
         return false;
     }
     if (lives_is_over(remote, verdict->incarnation)) return false;
+    /* So much is known of that node that this may have been known before: telling it again could go round for ever. */
+    if (remote->n_gone >= LIVES_MAX && verdict->incarnation != remote->incarnation &&
+        verdict->incarnation != node->incarnation)
+        return false;
     if (id == node->self && verdict->incarnation != node->incarnation) { /* Somebody may hear of it only through us. */
         remote->gone[remote->n_gone++ % LIVES_MAX] = *verdict;
         flood(node, id, verdict);

@@ -216,7 +216,7 @@ struct arrivals {
     size_t first, len, cap;
 };
 
-enum { LIVES_KEPT = 8, LIFE_SHIFT = 33, LIFE_MASK = 0x7fff };
+enum { LIVES_KEPT = 32, LIFE_SHIFT = 33, LIFE_MASK = 0x7fff };
 struct awaited { /* A will that its owner has not acknowledged yet. */
     struct awaited *next;
     uint64_t op_id;

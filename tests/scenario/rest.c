@@ -191,6 +191,35 @@ Test(rest, a_node_tells_of_its_earlier_lives) {
     network_free(network);
 }
 
+static void live_often(struct network *network, const char *name, int lives) {
+    for (int i = 0; i < lives; i++) {
+        cluster_crash(network->cluster, network_node(network, name));
+        run_for(network, 50 * MS);
+        cluster_start(network->cluster, network_node(network, name));
+        run_for(network, 50 * MS);
+    }
+}
+
+/* Of a node that dies often its peers remember so much and no more: what one has forgotten is not news for ever to
+ * those who remember something else. */
+Test(rest, many_lives_are_told_of_once) {
+    struct network *network = network_new(triangle, 1502, 0, true);
+    uint16_t m = network_node(network, "m");
+    live_often(network, "r", 40);
+    for (int away = 1; away >= 0; away--) {
+        for (uint16_t i = 0; i < m; i++)
+            for (int plane = 0; plane < 2; plane++)
+                cluster_cut(network->cluster, i, m, (enum qn_plane_id)plane, away == 1);
+        if (away == 1) live_often(network, "r", 40);
+        uint64_t steps = cluster_steps(network->cluster), end = cluster_now(network->cluster) + 1000 * MS;
+        while (cluster_now(network->cluster) < end && cluster_steps(network->cluster) < steps + 5000)
+            if (!cluster_step(network->cluster)) break;
+        cr_assert_lt(cluster_steps(network->cluster), steps + 5000, "the news go round for ever");
+    }
+    expect_rest(network, "many lives", 0);
+    network_free(network);
+}
+
 /* n0 knows that n2's life is over, and of the next one only that it hosts its qubit. */
 Test(rest, a_host_that_was_not_met_yet_is_asked) {
     struct network *network = network_chain(1, IDEAL, "", 1501, 0);
