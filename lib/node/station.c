@@ -259,12 +259,15 @@ static void on_success(void *context, struct qn_timer *timer) {
 
 /* ---- requests ---- */
 
+/* Credit that is ahead of its LinkCreate, or whose LinkCreate went to an earlier life of ours, is not counted: it is
+ * replaced when there is too much of it. */
 size_t station_n_requests(const struct qn_node *node) {
     size_t n = 0;
     for (size_t i = 0; i < node->topology->n_links; i++) {
         const struct station *station = node->links[i].station;
         if (station == NULL) continue;
-        for (const struct list *item = station->requests.next; item != &station->requests; item = item->next) n++;
+        for (const struct list *item = station->requests.next; item != &station->requests; item = item->next)
+            if (CONTAINER_OF(item, const struct station_request, link)->created) n++;
     }
     return n;
 }
