@@ -163,13 +163,16 @@ static void say(struct qn_node *node, uint16_t id, const struct verdict *verdict
 static void end_life(struct qn_node *node, struct remote *remote, const struct verdict *verdict) {
     uint16_t id = remote->id;
     struct neighbour *neighbour = node_neighbour(node, id);
-    bool present = remote->incarnation == verdict->incarnation || remote->incarnation == 0;
+    /* What waits for a life not met yet waits on, in the same channel: the next one may have had some of it already. */
+    bool present = remote->incarnation == verdict->incarnation;
     remote->gone[remote->n_gone++ % LIVES_MAX] = *verdict;
     flood(node, id, verdict);
     say(node, id, verdict);
     if (present) {
         if (neighbour != NULL) neighbour->up[QN_CLASSICAL] = neighbour->up[QN_QUANTUM] = false;
         transport_forget(node, id);
+        reach_on_life_over(node, remote);
+    } else if (remote->reach.incarnation == verdict->incarnation) {
         reach_on_life_over(node, remote);
     }
     qn_plane_on_down(node->plane, id, (uint32_t)(verdict->incarnation & 0x7fff));

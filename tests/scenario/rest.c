@@ -235,3 +235,19 @@ Test(rest, a_host_that_was_not_met_yet_is_asked) {
     expect_rest(network, "a new life", 0);
     network_free(network);
 }
+
+/* What n2 has sent to n0 before it hears that an earlier life of n0 is over may have come to the present one. */
+Test(rest, old_news_do_not_break_the_channel_to_the_next_life) {
+    struct network *network = network_chain(1, IDEAL, "", 1503, 0);
+    for (int plane = 0; plane < 2; plane++) cluster_slow(network->cluster, 1, 2, (enum qn_plane_id)plane, 100 * MS);
+    cluster_crash(network->cluster, 0);
+    run_for(network, 1000 * MS);
+    cluster_start(network->cluster, 0);
+    run_for(network, 10 * MS);
+    const Qnet__V1__ControlResponse *response =
+        network_wait(network, network_ask_teleport(network, "n2", "n0", 0, 0, 3), 29);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_TELEPORT_SUMMARY, "%s",
+                 response->error->message);
+    expect_rest(network, "old news", 0);
+    network_free(network);
+}
