@@ -15,6 +15,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # A run: its name, flags of the model, and how to search. "safety": assertions and deadlocks. "end": no cycle at all,
 # so that every execution comes to rest. "ltl NAME": that property, with weak fairness if NAME is followed by "fair".
 MODELS = {
+    "hosting": (
+        [("safety", "", "safety"), ("comes to rest", "", "end")],
+        ["NO_PROBATION", "NO_HOLD", "EARLY_ANSWER", "NO_ROLL_BACK", "FORGET_WAITING", "NO_RESEND", "NO_DEDUP", "BELIEVE_DEAD", "NO_LIVES"],
+        "safety"),
     "substrate": (
         [("safety", "", "safety"), ("comes to rest", "-DCUTS=1", "end")],
         ["NO_RESEND", "NO_DEDUP", "NO_VERDICT", "NO_FENCE", "NO_FLOOD", "ONE_COUNT", "ANY_LIFE"], "end"),
@@ -45,7 +49,7 @@ def check(model, flags, search, optimise):
             return done.stdout
 
         run("spin", "-a", *flags.split(), os.path.join(HERE, model + ".pml"))
-        run("gcc", "-w", optimise, "-DCOLLAPSE", "-DMEMLIM=2000", *compile_with, "-o", "pan", "pan.c")
+        run("gcc", "-w", optimise, "-DCOLLAPSE", "-DMEMLIM=2000", "-DVECTORSZ=2048", *compile_with, "-o", "pan", "pan.c")
         started = time.monotonic()
         output = run("./pan", "-m1000000", "-w22", *run_with)
         seconds = time.monotonic() - started
