@@ -34,7 +34,7 @@ int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultReques
     for (size_t i = 0; i < sizeof classical_attacks / sizeof classical_attacks[0]; i++) {
         if (strcmp(m->attack, classical_attacks[i].name) != 0) continue;
         bb84_attack_end(node, link);
-        state->classical_attack = classical_attacks[i].classical;
+        state->classical_attack = (enum classical_attack)classical_attacks[i].classical;
         return 0;
     }
     int kind = qn_attack_find(m->attack);

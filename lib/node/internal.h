@@ -431,7 +431,7 @@ struct link_state { /* Counters and faults of one link, at every node of it. */
     struct qn_link_plan plan;
     double eve;                /* Fraction of the pulses intercepted: LinkInfo. */
     struct qn_attack attack;   /* On the quantum channel. */
-    enum { CLASSICAL_HONEST, CLASSICAL_CHANGE, CLASSICAL_REPLAY } classical_attack; /* On QKD's messages. */
+    enum classical_attack { CLASSICAL_HONEST, CLASSICAL_CHANGE, CLASSICAL_REPLAY } classical_attack; /* On QKD's messages. */
     double drift_turn;         /* Of the misalignment, radians a second; 0: none. */
     uint64_t drift_since_ns;
     double seen_misalignment;  /* Followed from block to block, if has_seen. */

@@ -182,7 +182,7 @@ int qn_bits_to_bytes(const struct qn_bits *bits, size_t from, size_t count, stru
     assert(from <= bits->len && count <= bits->len - from);
     size_t len = qn_bits_bytes(count);
     int rc = qn_buf_reserve(bytes, len);
-    if (rc < 0) return rc;
+    if (rc < 0 || len == 0) return rc; /* Of nothing, there may be no bytes. */
     uint8_t *out = bytes->data + bytes->len;
     for (size_t done = 0; done < count; done += 64) {
         unsigned take = count - done < 64 ? (unsigned)(count - done) : 64;

@@ -46,10 +46,10 @@ int qn_sift_encode(const uint32_t *offset, size_t first, size_t n, struct qn_buf
 
 int qn_sift_decode(const uint8_t *positions, size_t len, size_t count, uint64_t least, uint64_t pulses,
                    uint32_t *ret_offset) {
-    struct leb_reader reader = {positions, positions + len};
     uint64_t value, last;
     assert(pulses <= UINT64_C(1) << 32);
-    if (count == 0) return len == 0 ? 0 : -QN_EPROTOCOL;
+    if (count == 0 || len == 0) return count == 0 && len == 0 ? 0 : -QN_EPROTOCOL; /* Then there may be no bytes. */
+    struct leb_reader reader = {positions, positions + len};
     if (leb_read(&reader, &value) < 0 || value < least || value >= pulses) return -QN_EPROTOCOL;
     ret_offset[0] = (uint32_t)(last = value);
     size_t i = 1;
@@ -121,7 +121,9 @@ int qn_sift_match(const struct qn_bits *bases, const struct qn_bits *basis, cons
 
 int qn_sift_read(const struct qn_bits *bases, const struct qn_bits *bits, unsigned n_planes, const uint8_t *answer,
                  size_t len, struct qn_sifted *ret_sifted) {
+    static const uint8_t none[1];
     assert(bases->len == bits->len && n_planes <= QN_SIFT_PLANES);
+    if (len == 0) answer = none; /* May be NULL, which one must not even add nothing to. */
     struct qn_bits same = {0}, same_bits = {0}, same_bases = {0}, rows[QN_SIFT_PLANES] = {0};
     size_t first = qn_bits_bytes(bases->len);
     int rc = len < first ? -QN_EPROTOCOL : qn_bits_append_bytes(&same, answer, first, bases->len);

@@ -229,6 +229,11 @@ bool cluster_deliver(struct plane_cluster *cluster) {
     return true;
 }
 
+void cluster_deliver_from(struct plane_cluster *cluster, uint16_t from, uint16_t to) {
+    int rc = deliver(cluster, from, to, false);
+    assert(rc == 0);
+}
+
 bool cluster_deliver_mutated(struct plane_cluster *cluster, size_t *refused, size_t *harmless) {
     uint16_t from, to;
     if (!choose(cluster, &from, &to)) return false;

@@ -50,7 +50,8 @@ int cluster_submit(struct plane_cluster *cluster, uint16_t node, const struct qn
 void cluster_collect(struct plane_cluster *cluster, uint16_t node); /* After calling a plane directly. */
 
 bool cluster_deliver(struct plane_cluster *cluster); /* One message of a random queue; false if all are empty. */
-void cluster_run(struct plane_cluster *cluster);     /* Until all are empty, checking after each step. */
+void cluster_deliver_from(struct plane_cluster *cluster, uint16_t from, uint16_t to); /* The next of that one. */
+void cluster_run(struct plane_cluster *cluster);               /* Until all are empty, checking after each step. */
 size_t cluster_in_flight(const struct plane_cluster *cluster); /* Queues that are not empty. */
 /* The same with a few bits turned over; what the plane says of it is counted. Only the receiver is checked. */
 bool cluster_deliver_mutated(struct plane_cluster *cluster, size_t *refused, size_t *harmless);

@@ -16,6 +16,9 @@ CONFIGURATIONS = [
     ("build-asan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "scenario", "chaos"]),
     ("build", "gcc", ["--buildtype=release"], None),  # Last: its tests compare traces with the other builds.
 ]
+FUZZ = ("build-fuzz", "clang", ["--buildtype=debugoptimized", "--optimization=1", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dfuzz=true"],
+        ["fuzz"])  # Only the fuzz targets.
+CONFIGURATIONS.insert(0, FUZZ)
 THREAD = ("build-tsan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit", "scenario", "chaos"])
 
 
@@ -26,7 +29,7 @@ def run(command, **options):
 def build(folder, compiler, options):
     # A folder the demonstration made may have been set up before Criterion was installed: then its tests are added now.
     exists = os.path.exists(os.path.join(ROOT, folder, "build.ninja"))
-    if not exists or not os.path.exists(os.path.join(ROOT, folder, "tests", "unit")):
+    if not exists or not any(os.path.exists(os.path.join(ROOT, folder, "tests", name)) for name in ("unit", "fuzz")):
         again = ["--reconfigure"] if exists else []
         done = run(["meson", "setup", folder, *again, "-Dwerror=true", "-Dtests=enabled", *options], env={**os.environ, "CC": compiler},
                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -48,7 +51,17 @@ def cases(folder):
             yield f"{suite.get('name')}: {case.get('name')}", "failed" if bad else "skipped" if skipped else "passed", case
 
 
+def fuzz(minutes, targets):
+    """Only the fuzz targets, for longer: what is found stays in build-fuzz/found."""
+    if not build(*FUZZ[:3]):
+        return 1
+    return run([sys.executable, "tests/fuzz/run.py", "build-fuzz/tests/fuzz", "--minutes", minutes, *targets]).returncode
+
+
 def main():
+    if "--fuzz" in sys.argv:
+        at = sys.argv.index("--fuzz")
+        return fuzz(sys.argv[at + 1], sys.argv[at + 2:])
     arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
     configurations = CONFIGURATIONS[-1:] if "--quick" in sys.argv else list(CONFIGURATIONS)
     if "--thread" in sys.argv:
