@@ -11,7 +11,7 @@
 
 static const struct {
     const char *name;
-    int classical; /* 0: not one of these. */
+    enum classical_attack classical;
 } classical_attacks[] = {{"mitm", CLASSICAL_CHANGE}, {"replay", CLASSICAL_REPLAY}};
 
 void bb84_attack_end(struct qn_node *node, uint16_t link) {
@@ -56,7 +56,7 @@ int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultReques
 const char *bb84_attack_name(const struct link_state *link) {
     if (link->drift_turn != 0) return "drift";
     for (size_t i = 0; i < sizeof classical_attacks / sizeof classical_attacks[0]; i++)
-        if ((int)link->classical_attack == classical_attacks[i].classical) return classical_attacks[i].name;
+        if (link->classical_attack == classical_attacks[i].classical) return classical_attacks[i].name;
     return link->attack.kind == QN_ATTACK_NONE ? "" : qn_attack_name(link->attack.kind);
 }
 

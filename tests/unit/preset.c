@@ -4,11 +4,15 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "link/detect.h"
 #include "link/wcp.h"
 #include "node/bb84_plan.h"
+
+#define SEED 3
 
 static struct qn_topology network(const char *link) {
     char yaml[1024];
@@ -60,6 +64,121 @@ Test(preset, promises_what_was_published) {
         cr_assert_float_eq(clicks, rows[i].click, 0.01 * rows[i].click, "%s: %g clicks/s", rows[i].link, clicks);
         qn_topology_release(&topology);
     }
+}
+
+/* ---- Sampled ---- */
+
+static uint64_t ones(const uint64_t *a, const uint64_t *b, uint64_t mask, size_t word) {
+    return (uint64_t)__builtin_popcountll((a[word] ^ b[word]) & mask);
+}
+
+/* A train of a link with two or three intensities: adds its counts, as the two ends would. */
+static void train_count(const struct qn_optics *optics, struct qn_detector *detector, uint64_t train, uint64_t pulses,
+                        struct qn_detections *found, uint64_t *plane[4], struct qn_decoy_counts *counts) {
+    uint8_t key[32] = {1};
+    struct qn_stream stream;
+    uint64_t next = 0;
+    memcpy(key + 8, &train, sizeof train);
+    found->len = 0;
+    qn_detector_start(detector, optics, key, SEED, train);
+    qn_detector_run(detector, 0, &next, pulses, found);
+    cr_assert_eq(next, pulses);
+    qn_stream_init(&stream, key);
+    const struct qn_choice_planes planes = {plane[0], plane[1], {plane[2], plane[3], NULL}};
+    qn_choices_at(&stream, &optics->source, 0, found->offset, found->len, &planes);
+    for (size_t w = 0; w < (found->len + 63) / 64; w++) {
+        uint64_t used = found->len - 64 * w < 64 ? (UINT64_C(1) << (found->len - 64 * w)) - 1 : UINT64_MAX;
+        uint64_t equal = ~(plane[1][w] ^ found->basis[w]) & used;
+        for (unsigned k = 0; k < optics->source.n; k++) {
+            uint64_t low = k & 1 ? plane[2][w] : ~plane[2][w];
+            uint64_t high = optics->source.n < 3 ? UINT64_MAX : k & 2 ? plane[3][w] : ~plane[3][w];
+            uint64_t key_mask = equal & low & high & ~plane[1][w], test_mask = equal & low & high & plane[1][w];
+            counts->key_n[k] += (uint64_t)__builtin_popcountll(key_mask);
+            counts->test_n[k] += (uint64_t)__builtin_popcountll(test_mask);
+            counts->key_m[k] += ones(plane[0], found->bit, key_mask, w);
+            counts->test_m[k] += ones(plane[0], found->bit, test_mask, w);
+        }
+    }
+}
+
+static void agree(const char *link, const char *what, unsigned k, uint64_t count, double expected) {
+    double sigma = sqrt(expected + 1);
+    cr_assert(fabs((double)count - expected) < 5 * sigma, "%s: %s of intensity %u: %lu, expected %g +- %g (seed %d)",
+              link, what, k, count, expected, sigma, SEED);
+}
+
+/* What the counts' own fluctuations do to the length of the key. */
+static double length_sigma(const struct qn_plan *plan, const struct qn_finite_terms *terms) {
+    double variance = 0;
+    for (unsigned i = 0; i < 4 * plan->source.n; i++) {
+        struct qn_decoy_means means = plan->means;
+        double *fields[] = {means.key_n, means.key_m, means.test_n, means.test_m};
+        double *mean = &fields[i % 4][i / 4];
+        struct qn_finite moved;
+        *mean += sqrt(*mean + 1);
+        qn_finite_decoy_expected(&plan->source, &means, terms, plan->finite.leak, &moved);
+        variance += (moved.exact - plan->finite.exact) * (moved.exact - plan->finite.exact);
+    }
+    return sqrt(variance);
+}
+
+/* Every count of a block, sampled, agrees with the formulas, and so does the length of its key. */
+Test(preset, clicks_as_the_formulas_say) {
+    static const struct {
+        const char *link;
+        double block; /* Smaller than the preset's, where that takes long. */
+    } rows[] = {{"preset: yuan2018, length: 10km", 1e7},
+                {"preset: yuan2018, length: 100km", 1e5},
+                {"preset: li2023, length: 0km, key_basis: 85%", 1e7},
+                {"preset: li2023, length: 50km", 1e5},
+                {"preset: rusca2018, length: 100km", 3e6},
+                {"preset: lim2014, length: 100km", 3e6},
+                {"preset: gys, length: 20km", 1e6},
+                {"preset: boaron2018, length: 350km", 2e5}};
+    unsigned keys = 0;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        struct qn_topology topology = network(rows[r].link);
+        struct qn_source source;
+        struct qn_receiver receiver;
+        struct qn_plan plan;
+        struct qn_optics optics;
+        topology.links[0].block_size = rows[r].block;
+        (void)bb84_plan(&topology, &topology.links[0], rows[r].block, &source, &receiver, &plan); /* Some: no key. */
+        cr_assert_eq(qn_optics_init(&optics, &source, &receiver, &(struct qn_attack){0}), 0);
+        uint64_t pulses = (uint64_t)plan.pulses, train = (uint64_t)fmin(1e6 / plan.click, 0x1p32);
+        struct qn_detections found = {.cap = qn_detections_bound(&optics, pulses < train ? pulses : train)};
+        found.offset = calloc(found.cap, sizeof *found.offset);
+        uint64_t *words = calloc(6 * found.cap / 64, sizeof *words), *plane[4];
+        found.basis = words;
+        found.bit = words + found.cap / 64;
+        for (size_t i = 0; i < 4; i++) plane[i] = words + (i + 2) * found.cap / 64;
+        struct qn_detector *detector = qn_detector_new();
+        struct qn_decoy_counts counts = {{0}, {0}, {0}, {0}};
+        for (uint64_t at = 0, n = 0; at < pulses; at += train, n++)
+            train_count(&optics, detector, n, pulses - at < train ? pulses - at : train, &found, plane, &counts);
+        for (unsigned k = 0; k < source.n; k++) {
+            agree(rows[r].link, "clicks of the key basis", k, counts.key_n[k], plan.means.key_n[k]);
+            agree(rows[r].link, "errors of the key basis", k, counts.key_m[k], plan.means.key_m[k]);
+            agree(rows[r].link, "clicks of the test basis", k, counts.test_n[k], plan.means.test_n[k]);
+            agree(rows[r].link, "errors of the test basis", k, counts.test_m[k], plan.means.test_m[k]);
+        }
+        struct qn_finite_terms terms = {.eps_sec = topology.links[0].eps_sec,
+                                        .eps_cor = topology.links[0].eps_cor,
+                                        .disclosed = (uint64_t)plan.finite.leak};
+        struct qn_finite finite;
+        qn_finite_decoy(&plan.source, &counts, &terms, &finite);
+        if (plan.rate > 0) {
+            double sigma = length_sigma(&plan, &terms);
+            keys++;
+            cr_assert(fabs(finite.exact - plan.finite.exact) < 5 * sigma, "%s: %g bits, promised %g +- %g (seed %d)",
+                      rows[r].link, finite.exact, plan.finite.exact, sigma, SEED);
+        }
+        qn_detector_free(detector);
+        free(found.offset);
+        free(words);
+        qn_topology_release(&topology);
+    }
+    cr_assert_eq(keys, 6u);
 }
 
 /* The figures of Gobby, Yuan and Shields are asymptotic: gain and errors at 50 km, and the reach. */
