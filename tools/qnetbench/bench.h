@@ -44,6 +44,7 @@ int bench_chain(struct bench *bench);
 int bench_teleport(struct bench *bench);
 int bench_remote(struct bench *bench);
 int bench_bb84(struct bench *bench);
+int bench_qkd(struct bench *bench);
 int bench_store(struct bench *bench);
 int bench_sim(struct bench *bench);
 int bench_engine(struct bench *bench);

@@ -36,6 +36,7 @@ static const struct {
     {"teleport", bench_teleport, "teleportations in bulk, and one at a time"},
     {"remote", bench_remote, "measuring a qubit whose state another node keeps"},
     {"bb84", bench_bb84, "secret keys from single photons"},
+    {"qkd", bench_qkd, "keys of published links at 0 to 100 km, as a multiple of real time"},
     {"store", bench_store, "keys made durable"},
     {"sim", bench_sim, "qnetsim: three nodes in this process"},
     {"engine", bench_engine, "arithmetic of quantum states"},
