@@ -34,6 +34,7 @@ struct search {
 
 struct strip {
     struct cell *cells;      /* Borrowed; cells_per_pass for each pass. */
+    uint64_t *touched;       /* Borrowed; touched_words for each pass: words in which something may be odd. */
     uint64_t *flipped;       /* Borrowed; bits corrected, in the strip's order. */
     struct search *searches; /* Owned; low rises. */
     uint32_t n_searches, cap;
@@ -53,10 +54,10 @@ struct message {
 
 struct qn_cascade {
     struct plan plan;
-    size_t cells_per_pass;
+    size_t cells_per_pass, touched_words;
     struct strip *strips;
     struct cell *cells;
-    uint64_t *flipped;
+    uint64_t *flipped, *touched;
     uint32_t *ready, *asked; /* Rings of strips: with questions to ask, and waiting for answers. */
     uint32_t ready_at, n_ready, asked_at, n_asked;
     struct message *messages; /* A ring, too. */
@@ -75,11 +76,18 @@ static struct cell *pass_cells(const struct qn_cascade *c, const struct strip *s
     return strip->cells + pass * c->cells_per_pass;
 }
 
+static uint64_t *pass_touched(const struct qn_cascade *c, const struct strip *strip, unsigned pass) {
+    return strip->touched + pass * c->touched_words;
+}
+
 static inline uint64_t from_bit(uint32_t i) { return ~0ull << (i % 64); }
 
+/* The first whole word without a branch: whether there is one is a coin toss in small blocks. */
 static inline bool own_parity(const struct cell *cells, uint32_t low, uint32_t high) {
-    uint64_t sum = (cells[low / 64].bits & ~from_bit(low)) ^ (cells[high / 64].bits & ~from_bit(high));
-    for (uint32_t w = low / 64; w < high / 64; w++) sum ^= cells[w].bits;
+    uint32_t w = low / 64, end = high / 64;
+    uint64_t sum = (cells[w].bits & ~from_bit(low)) ^ (cells[end].bits & ~from_bit(high));
+    sum ^= cells[w].bits & -(uint64_t)(w < end);
+    while (++w < end) sum ^= cells[w].bits;
     return __builtin_parityll(sum);
 }
 
@@ -114,9 +122,10 @@ static uint32_t part_end(const struct plan *plan, const struct cell *cells, unsi
     return plan->strip - start < plan->pass[pass].block ? plan->strip : start + plan->pass[pass].block;
 }
 
-static void toggle_segment(struct strip *strip, struct cell *cells, unsigned pass, uint32_t start) {
+static void toggle_segment(struct strip *strip, struct cell *cells, uint64_t *touched, unsigned pass, uint32_t start) {
     uint64_t bit = 1ull << (start % 64);
     cells[start / 64].odd ^= bit;
+    touched[start / 4096] |= 1ull << (start / 64 % 64);
     if (cells[start / 64].odd & bit)
         strip->n_odd[pass]++;
     else
@@ -133,7 +142,8 @@ static int flip(struct qn_cascade *c, struct strip *strip, unsigned pass, uint32
         struct cell *cells = pass_cells(c, strip, p);
         uint32_t y = plan->pass[p].to != NULL ? plan->pass[p].to[x] : x;
         cells[y / 64].bits ^= 1ull << (y % 64);
-        if (p < strip->opened) toggle_segment(strip, cells, p, part_start(plan, cells, p, y));
+        if (p < strip->opened)
+            toggle_segment(strip, cells, pass_touched(c, strip, p), p, part_start(plan, cells, p, y));
     }
     if (strip->opened > plan->n_passes && plan->streak == 0)
         for (unsigned check = 0; check < plan->n_checks; check++)
@@ -172,15 +182,26 @@ static struct search follow(const struct cell *cells, struct search search) {
     return search;
 }
 
+static int search_word(struct qn_cascade *c, struct strip *strip, unsigned pass, const struct cell *cells, uint32_t w) {
+    for (uint64_t odd = cells[w].odd; odd != 0; odd &= odd - 1) {
+        uint32_t low = w * 64 + (uint32_t)__builtin_ctzll(odd);
+        struct search search = search_of(low, part_end(&c->plan, cells, pass, low));
+        if (c->plan.forgets) search = follow(cells, search);
+        int rc = search.high - search.low == 1 ? flip(c, strip, pass, search.low) : push_search(strip, search);
+        if (rc < 0) return rc;
+    }
+    return 0;
+}
+
 /* Starts a search in each odd segment of a pass; those of one bit are corrected at once. */
 static int search_odd(struct qn_cascade *c, struct strip *strip, unsigned pass) {
     struct cell *cells = pass_cells(c, strip, pass);
-    for (uint32_t w = 0; w < c->plan.words; w++) {
-        for (uint64_t odd = cells[w].odd; odd != 0; odd &= odd - 1) {
-            uint32_t low = w * 64 + (uint32_t)__builtin_ctzll(odd);
-            struct search search = search_of(low, part_end(&c->plan, cells, pass, low));
-            if (c->plan.forgets) search = follow(cells, search);
-            int rc = search.high - search.low == 1 ? flip(c, strip, pass, search.low) : push_search(strip, search);
+    uint64_t *touched = pass_touched(c, strip, pass);
+    for (uint32_t t = 0; t < c->touched_words; t++) {
+        uint64_t words = touched[t];
+        touched[t] = 0; /* All that is odd now is even when these searches end. */
+        for (; words != 0; words &= words - 1) {
+            int rc = search_word(c, strip, pass, cells, t * 64 + (uint32_t)__builtin_ctzll(words));
             if (rc < 0) return rc;
         }
     }
@@ -299,6 +320,38 @@ static int open_one_check(struct qn_cascade *c, struct strip *strip, bool told) 
     return search_check(c, strip, check);
 }
 
+/* Where our prefix parity differs from the source's, errors before are odd in number; a block with a difference at one
+ * end only is odd. No branches, as in halve. */
+static void open_blocks(const struct qn_cascade *c, struct strip *strip, unsigned pass, const uint8_t *answers,
+                        uint32_t at, bool asked_last) {
+    struct cell *cells = pass_cells(c, strip, pass);
+    uint64_t *touched = pass_touched(c, strip, pass);
+    uint8_t own[PLAN_MAX_STRIP / 64 + 1]; /* Parity of the words before. */
+    own[0] = 0;
+    for (size_t w = 0; w < c->plan.words; w++) own[w + 1] = own[w] ^ (uint8_t)__builtin_parityll(cells[w].bits);
+
+    uint32_t end = c->plan.strip, blocks = c->plan.pass[pass].blocks, block = c->plan.pass[pass].block, low = 0;
+    uint64_t before = 0;
+    uint32_t n_odd = 0;
+    learn(cells, 0, false);
+    for (uint32_t b = 0; b < blocks; b++) {
+        bool last = b + 1 == blocks;
+        uint32_t high = last ? end : low + block;
+        uint64_t told = last && !asked_last ? strip->total : answer_at(answers, at + b);
+        struct cell *cell = &cells[high / 64];
+        uint64_t differs = told ^ own[high / 64] ^ (uint64_t)__builtin_parityll(cell->bits & ~from_bit(high));
+        uint64_t odd = differs ^ before;
+        cell->known |= 1ull << (high % 64);
+        cell->told |= told << (high % 64);
+        cells[low / 64].odd |= odd << (low % 64);
+        touched[low / 4096] |= odd << (low / 64 % 64);
+        n_odd += (uint32_t)odd;
+        before = differs;
+        low = high;
+    }
+    strip->n_odd[pass] = n_odd;
+}
+
 static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
     unsigned pass = strip->pass;
     strip->opened++;
@@ -307,19 +360,10 @@ static int open_pass(struct qn_cascade *c, struct strip *strip, const uint8_t *a
         open_checks(c, strip, answers, at);
         return 0;
     }
-    struct cell *cells = pass_cells(c, strip, pass);
-    uint32_t end = c->plan.strip, blocks = c->plan.pass[pass].blocks, block = c->plan.pass[pass].block;
+    uint32_t blocks = c->plan.pass[pass].blocks;
+    bool asked_last = pass == 0 || c->plan.asks_all;
     if (pass == 0) strip->total = answer_at(answers, at + blocks - 1);
-    learn(cells, 0, false);
-    bool before = false;
-    for (uint32_t b = 0, low = 0; b < blocks; b++, low += block) {
-        bool last = b + 1 == blocks;
-        uint32_t high = last ? end : low + block;
-        bool told = last && pass > 0 && !c->plan.asks_all ? strip->total : answer_at(answers, at + b);
-        learn(cells, high, told);
-        if ((told ^ before) != own_parity(cells, low, high)) toggle_segment(strip, cells, pass, low);
-        before = told;
-    }
+    open_blocks(c, strip, pass, answers, at, asked_last);
     return 0;
 }
 
@@ -338,29 +382,39 @@ static int tell_check(struct qn_cascade *c, struct strip *strip, bool told) {
     return flip(c, strip, strip->pass, search->low);
 }
 
+/* Takes the answer to a search: which half is odd. Without branches: it is a coin toss, and a wrong guess would cost
+ * more than all of this; with masks, for compilers make slow vectors of pairs of choices. */
+static inline struct search halve(struct cell *cells, struct search search, bool told, bool split) {
+    struct cell *low = &cells[search.low / 64], *middle = &cells[search.middle / 64];
+    uint64_t upper = (uint64_t)(told ^ 1u ^ told_at(cells, search.low) ^ own_parity(cells, search.low, search.middle));
+    uint64_t bit = 1ull << (search.middle % 64);
+    middle->known |= bit;
+    middle->told |= (uint64_t)told << (search.middle % 64);
+    if (split) {
+        low->odd ^= upper << (search.low % 64);
+        middle->odd ^= upper << (search.middle % 64);
+    }
+    uint32_t mask = -(uint32_t)upper;
+    search.low ^= (search.low ^ search.middle) & mask;
+    search.high ^= (search.high ^ search.middle) & ~mask;
+    search.middle = search.low + (search.high - search.low) / 2;
+    return search;
+}
+
 /* Halves every search of the strip; those down to one bit are corrected and leave. */
 static int tell_searches(struct qn_cascade *c, struct strip *strip, const uint8_t *answers, uint32_t at) {
     struct cell *cells = pass_cells(c, strip, strip->pass);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < strip->n_searches; i++) {
-        struct search search = strip->searches[i];
-        bool told = answer_at(answers, at + i);
-        /* Without branches: which half is odd is a coin toss, and a wrong guess would cost more than all of this. */
-        bool upper = (told ^ told_at(cells, search.low)) == own_parity(cells, search.low, search.middle);
-        learn(cells, search.middle, told);
-        if (!c->plan.forgets) {
-            cells[search.low / 64].odd ^= (uint64_t)upper << (search.low % 64);
-            cells[search.middle / 64].odd ^= (uint64_t)upper << (search.middle % 64);
-        }
-        search.high = upper ? search.high : search.middle;
-        search.low = upper ? search.middle : search.low;
-        search.middle = search.low + (search.high - search.low) / 2;
-        if (c->plan.forgets) search = follow(cells, search);
+    struct search *searches = strip->searches;
+    uint32_t kept = 0, count = strip->n_searches;
+    bool forgets = c->plan.forgets;
+    for (uint32_t i = 0; i < count; i++) {
+        struct search search = halve(cells, searches[i], answer_at(answers, at + i), !forgets);
+        if (forgets) search = follow(cells, search);
         if (search.high - search.low == 1) {
             int rc = flip(c, strip, strip->pass, search.low);
             if (rc < 0) return rc;
         } else {
-            strip->searches[kept++] = search;
+            searches[kept++] = search;
         }
     }
     strip->n_searches = kept;
@@ -471,6 +525,7 @@ void qn_cascade_free(struct qn_cascade *c) {
     free(c->cells);
     free(c->strips);
     free(c->flipped);
+    free(c->touched);
     free(c->ready);
     free(c->asked);
     free(c->messages);
@@ -505,13 +560,17 @@ static int allocate(struct qn_cascade *c) {
     c->strips = calloc(plan->strips + 1, sizeof *c->strips);
     c->cells = calloc(plan->strips * per_strip + 1, sizeof *c->cells);
     c->flipped = calloc(plan->strips * plan->words + 1, sizeof *c->flipped);
+    c->touched_words = c->cells_per_pass / 64 + 1;
+    c->touched = calloc(plan->strips * plan->n_passes * c->touched_words + 1, sizeof *c->touched);
     c->ready = calloc(plan->strips + 1, sizeof *c->ready);
     c->asked = calloc(plan->strips + 1, sizeof *c->asked);
     c->messages = calloc(plan->strips + 1, sizeof *c->messages);
-    if (!c->strips || !c->cells || !c->flipped || !c->ready || !c->asked || !c->messages) return -QN_ENOMEM;
+    if (!c->strips || !c->cells || !c->flipped || !c->touched || !c->ready || !c->asked || !c->messages)
+        return -QN_ENOMEM;
     for (uint32_t s = 0; s < plan->strips; s++) {
         c->strips[s].cells = c->cells + s * per_strip;
         c->strips[s].flipped = c->flipped + s * plan->words;
+        c->strips[s].touched = c->touched + s * plan->n_passes * c->touched_words;
     }
     return 0;
 }

@@ -13,7 +13,7 @@ enum { LANES = 8 };
 /* Of the tuned variant. Two passes and then random subsets (BICONF): a third pass of larger blocks was slower and no
  * better. First blocks smaller than the usual 0.8/Q, and second ones that grow only fivefold, cost half a percent of
  * efficiency and save a third of the round trips. Twenty subsets leave a wrong strip undetected once in a million. */
-static const double FIRST_BLOCK = 0.6, SECOND_BLOCK = 3.0; /* Times 1/Q. */
+static const double FIRST_BLOCK = 0.6, SECOND_BLOCK = 3.0, FAST_SECOND_BLOCK = 1.5; /* Times 1/Q. */
 enum { CHECKS = 20, STREAK = 10, TUNED_STRIP = 16384, PUBLISHED_STRIP = 10000 };
 
 static uint32_t round_up(double size) {
@@ -69,10 +69,10 @@ static void choose_blocks(struct plan *plan, enum qn_cascade_variant variant, do
     uint32_t size[PLAN_MAX_PASSES];
     unsigned count;
     for (unsigned p = 0; p < PLAN_MAX_PASSES; p++) size[p] = (plan->strip + 1) / 2;
-    if (variant == QN_CASCADE_TUNED) {
+    if (variant < QN_CASCADE_ORIGINAL) {
         count = 2;
         size[0] = round_up(FIRST_BLOCK / qber);
-        size[1] = round_up(SECOND_BLOCK / qber);
+        size[1] = round_up((variant == QN_CASCADE_TUNED ? SECOND_BLOCK : FAST_SECOND_BLOCK) / qber);
         plan->n_checks = CHECKS;
     } else {
         count = published_blocks(variant, qber, size);
@@ -144,7 +144,7 @@ int plan_init(struct plan *plan, const struct qn_cascade_config *config, size_t 
     if (len > QN_CASCADE_MAX_BITS || (unsigned)config->variant > QN_CASCADE_OPTION8) return -QN_EINVAL;
     if (len == 0) return 0;
     size_t longest = config->strip_bits;
-    if (longest == 0) longest = config->variant == QN_CASCADE_TUNED ? TUNED_STRIP : PUBLISHED_STRIP;
+    if (longest == 0) longest = config->variant < QN_CASCADE_ORIGINAL ? TUNED_STRIP : PUBLISHED_STRIP;
     if (longest > PLAN_MAX_STRIP) longest = PLAN_MAX_STRIP;
     plan->strips = (uint32_t)((len + longest - 1) / longest);
     plan->strip = (uint32_t)((len + plan->strips - 1) / plan->strips);

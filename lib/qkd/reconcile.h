@@ -27,8 +27,8 @@
 enum qn_reconcile_method {
     QN_RECONCILE_AUTO = 0, /* Not a method: qn_reconcile_choose turns it into one. */
     /* Cascade, see cascade.h. */
-    QN_RECONCILE_CASCADE = 1, /* Our own parameters: the least disclosed. */
-    QN_RECONCILE_CASCADE_FAST = 2,
+    QN_RECONCILE_CASCADE = 1,          /* Our own parameters: the least disclosed. */
+    QN_RECONCILE_CASCADE_FAST = 2,     /* A third fewer round trips. */
     QN_RECONCILE_CASCADE_ORIGINAL = 3, /* These as published, for comparison. */
     QN_RECONCILE_CASCADE_BICONF = 4,
     QN_RECONCILE_CASCADE_YANETAL = 5,
@@ -36,7 +36,7 @@ enum qn_reconcile_method {
     QN_RECONCILE_CASCADE_OPTION4 = 7,
     QN_RECONCILE_CASCADE_OPTION7 = 8,
     QN_RECONCILE_CASCADE_OPTION8 = 9,
-    QN_RECONCILE_LDPC = 10 /* See ldpc.h: one to four round trips. */
+    QN_RECONCILE_LDPC = 10 /* See ldpc.h: one to four round trips instead of 100 to 200; discloses 5 to 15 % more. */
 };
 enum { QN_RECONCILE_METHODS = 11 };
 
@@ -51,7 +51,9 @@ struct qn_reconcile_config {
 
 enum { QN_RECONCILE_MAX_BITS = 1 << 27, QN_RECONCILE_MESSAGE_BYTES = 48 * 1024 };
 
-/* What AUTO goes by. */
+/* What AUTO goes by: Cascade discloses least and takes least work, so it is used when round trips take at most half as
+ * long as the work of all blocks side by side (200 of them; 120 for FAST); else LDPC, when it would take at most 0.8 of
+ * the processors; else FAST. */
 struct qn_reconcile_situation {
     double qber;
     size_t bits;     /* Of the key. */

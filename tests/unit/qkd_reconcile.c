@@ -127,3 +127,25 @@ Test(reconcile, an_empty_key_is_done_at_once) {
         run_release(&run);
     }
 }
+
+Test(reconcile, chooses_by_error_rate_latency_and_load) {
+    static const struct {
+        struct qn_reconcile_situation situation;
+        enum qn_reconcile_method method;
+    } cases[] = {
+        {{0.02, 1000000, 5000, 1, 0}, QN_RECONCILE_CASCADE},        /* A loopback: 1 ms of trips, 3.2 ms of work. */
+        {{0.02, 1000000, 10000, 1, 0}, QN_RECONCILE_CASCADE_FAST},  /* 2 ms, or 1.2. */
+        {{0.02, 1000000, 1000000, 1, 0}, QN_RECONCILE_LDPC},        /* A fibre of 100 km. */
+        {{0.02, 1000000, 1000000, 200, 0.9}, QN_RECONCILE_CASCADE}, /* Hidden by many blocks. */
+        {{0.02, 100000000, 500000, 1, 0}, QN_RECONCILE_CASCADE},    /* Or by a large one. */
+        {{0.02, 1000000, 1000000, 1, 0.27}, QN_RECONCILE_LDPC},     /* LDPC would take 0.76 of the processors, ... */
+        {{0.02, 1000000, 1000000, 1, 0.30}, QN_RECONCILE_CASCADE_FAST}, /* ... 0.84. */
+        {{0.10, 1000000, 1000000, 1, 0.7}, QN_RECONCILE_LDPC}, /* Cascade takes nearly as long at high error rates. */
+        {{0, 0, 0, 0, 0}, QN_RECONCILE_CASCADE},
+        {{NAN, 1000000, 1, 1, NAN}, QN_RECONCILE_CASCADE},
+        {{NAN, 1000000, UINT64_MAX, 1, NAN}, QN_RECONCILE_CASCADE_FAST},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        cr_assert_eq(qn_reconcile_choose(&cases[i].situation), cases[i].method, "case %zu: %s", i,
+                     qn_reconcile_name(qn_reconcile_choose(&cases[i].situation)));
+}
