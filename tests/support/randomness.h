@@ -10,7 +10,7 @@
 /* Does a key look random? A smoke test, no more: it finds a constant, a repetition, a forgotten step. Each gives the
  * p-value: the probability of something at least as odd from a perfect source. */
 double randomness_monobit(const struct qn_bits *bits); /* NIST SP 800-22, 2.1 */
-double randomness_runs(const struct qn_bits *bits);    /* 2.3; 0 when 2.1 already fails badly */
+double randomness_runs(const struct qn_bits *bits);    /* 2.3; NaN when ones and zeros differ by over 4 sigma */
 /* Menezes, van Oorschot, Vanstone, Handbook of Applied Cryptography, 5.4.4 (v); 0 < lag < length. */
 double randomness_autocorrelation(const struct qn_bits *bits, size_t lag);
 

@@ -49,8 +49,9 @@ int bench_store(struct bench *bench);
 int bench_sim(struct bench *bench);
 int bench_engine(struct bench *bench);
 int bench_photons(struct bench *bench);
-int bench_cascade(struct bench *bench);
+int bench_reconcile(struct bench *bench);
 int bench_amplify(struct bench *bench);
+int bench_mac(struct bench *bench);
 int bench_noise(struct bench *bench);
 
 #endif
