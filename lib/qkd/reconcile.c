@@ -185,8 +185,9 @@ uint64_t qn_reconcile_source_disclosed(const struct qn_reconcile_source *source)
 /* As measured (README.md): nanoseconds of processor a bit at the detector, and round trips. */
 static double cascade_ns(double qber) { return 1.8 + 70 * qber; }
 static const double LDPC_NS = 9, CASCADE_TRIPS = 200, FAST_TRIPS = 120;
-/* Waiting for round trips may take this part of the time that work takes: then blocks side by side hide it. */
-static const double WAIT = 0.5;
+/* Waiting for round trips may take this part of the time that work takes, for then blocks side by side hide it; or so
+ * long, which only makes keys come a little later. */
+static const double WAIT = 0.5, WAIT_NS = 50e6;
 /* How much of the processors LDPC may take. */
 static const double LDPC_LOAD = 0.8;
 
@@ -194,8 +195,9 @@ enum qn_reconcile_method qn_reconcile_choose(const struct qn_reconcile_situation
     double qber = situation->qber > 0 ? situation->qber < 0.25 ? situation->qber : 0.25 : 0; /* Not a number, too. */
     double blocks = situation->blocks > 0 ? situation->blocks : 1, rtt = (double)situation->rtt_ns;
     double work = (double)situation->bits * cascade_ns(qber) * blocks;
-    if (CASCADE_TRIPS * rtt <= WAIT * work) return QN_RECONCILE_CASCADE;
-    if (FAST_TRIPS * rtt <= WAIT * work) return QN_RECONCILE_CASCADE_FAST;
+    double wait = WAIT * work > WAIT_NS ? WAIT * work : WAIT_NS;
+    if (CASCADE_TRIPS * rtt <= wait) return QN_RECONCILE_CASCADE;
+    if (FAST_TRIPS * rtt <= wait) return QN_RECONCILE_CASCADE_FAST;
     if (situation->load * LDPC_NS / cascade_ns(qber) <= LDPC_LOAD) return QN_RECONCILE_LDPC;
     return QN_RECONCILE_CASCADE_FAST;
 }

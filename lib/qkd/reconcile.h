@@ -51,9 +51,9 @@ struct qn_reconcile_config {
 
 enum { QN_RECONCILE_MAX_BITS = 1 << 27, QN_RECONCILE_MESSAGE_BYTES = 48 * 1024 };
 
-/* What AUTO goes by: Cascade discloses least and takes least work, so it is used when round trips take at most half as
- * long as the work of all blocks side by side (200 of them; 120 for FAST); else LDPC, when it would take at most 0.8 of
- * the processors; else FAST. */
+/* What AUTO goes by: Cascade discloses least and takes least work, so it is used when its round trips (200 of them; 120
+ * for FAST) take 50 ms or half as long as the work of all blocks side by side; else LDPC, when it would take at most
+ * 0.8 of the processors; else FAST. */
 struct qn_reconcile_situation {
     double qber;
     size_t bits;     /* Of the key. */

@@ -133,12 +133,13 @@ Test(reconcile, chooses_by_error_rate_latency_and_load) {
         struct qn_reconcile_situation situation;
         enum qn_reconcile_method method;
     } cases[] = {
-        {{0.02, 1000000, 5000, 1, 0}, QN_RECONCILE_CASCADE},        /* A loopback: 1 ms of trips, 3.2 ms of work. */
-        {{0.02, 1000000, 10000, 1, 0}, QN_RECONCILE_CASCADE_FAST},  /* 2 ms, or 1.2. */
-        {{0.02, 1000000, 1000000, 1, 0}, QN_RECONCILE_LDPC},        /* A fibre of 100 km. */
-        {{0.02, 1000000, 1000000, 200, 0.9}, QN_RECONCILE_CASCADE}, /* Hidden by many blocks. */
-        {{0.02, 100000000, 500000, 1, 0}, QN_RECONCILE_CASCADE},    /* Or by a large one. */
-        {{0.02, 1000000, 1000000, 1, 0.27}, QN_RECONCILE_LDPC},     /* LDPC would take 0.76 of the processors, ... */
+        {{0.02, 1000000, 250000, 1, 0}, QN_RECONCILE_CASCADE}, /* 25 km: 50 ms of round trips. */
+        {{0.02, 1000000, 400000, 1, 0}, QN_RECONCILE_CASCADE_FAST},
+        {{0.02, 1000000, 1000000, 1, 0}, QN_RECONCILE_LDPC}, /* 100 km. */
+        {{0.02, 1000000, 1000000, 130, 0.9},
+         QN_RECONCILE_CASCADE},                                  /* 200 ms hidden by 416 ms of work on many blocks. */
+        {{0.02, 100000000, 750000, 1, 0}, QN_RECONCILE_CASCADE}, /* Or on a large one. */
+        {{0.02, 1000000, 1000000, 1, 0.27}, QN_RECONCILE_LDPC},  /* LDPC would take 0.76 of the processors, ... */
         {{0.02, 1000000, 1000000, 1, 0.30}, QN_RECONCILE_CASCADE_FAST}, /* ... 0.84. */
         {{0.10, 1000000, 1000000, 1, 0.7}, QN_RECONCILE_LDPC}, /* Cascade takes nearly as long at high error rates. */
         {{0, 0, 0, 0, 0}, QN_RECONCILE_CASCADE},
