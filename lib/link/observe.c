@@ -31,27 +31,15 @@ static void ready_pixels(const struct qn_receiver *receiver, const double light[
     }
 }
 
-static void ready_receiver(const struct qn_receiver *receiver, const double light[2], double any,
-                           struct readiness ret[2]) {
-    double a = receiver->afterpulse, rate = 0, live = 1;
-    if (any > 0) {
-        double wait = waiting(any, a);
-        rate = 1 / (receiver->dead_pulses + wait);
-        live = wait * rate;
-    }
-    for (unsigned d = 0; d < 2; d++)
-        ret[d] = (struct readiness){.live = live, .again = any > 0 ? a * rate * light[d] / any : 0};
-}
-
-/* Chances of outcomes after dead time, from those of light. */
+/* Chances of outcomes after dead time, from those of light. `both_again`: of both detectors repeating in one gate. */
 static void settle(const struct qn_receiver *receiver, const struct readiness ready[2], double both_again,
                    const double light[4], double ret[4]) {
     if (receiver->dead_scope == QN_DEAD_RECEIVER) {
         double live = ready[0].live, again0 = ready[0].again, again1 = ready[1].again;
         double no = light[QN_OUTCOME_NONE], o0 = light[QN_OUTCOME_0], o1 = light[QN_OUTCOME_1];
-        ret[QN_OUTCOME_BOTH] = light[QN_OUTCOME_BOTH] * live + o0 * again1 + o1 * again0;
-        ret[QN_OUTCOME_0] = o0 * (live - again1) + no * again0;
-        ret[QN_OUTCOME_1] = o1 * (live - again0) + no * again1;
+        ret[QN_OUTCOME_BOTH] = light[QN_OUTCOME_BOTH] * live + o0 * again1 + o1 * again0 + no * both_again;
+        ret[QN_OUTCOME_0] = o0 * (live - again1) + no * (again0 - both_again);
+        ret[QN_OUTCOME_1] = o1 * (live - again0) + no * (again1 - both_again);
     } else {
         double fire[4][2] = {{ready[0].dark, ready[1].dark},
                              {ready[0].lit, ready[1].dark},
@@ -66,6 +54,24 @@ static void settle(const struct qn_receiver *receiver, const struct readiness re
         }
     }
     ret[QN_OUTCOME_NONE] = 1 - ret[QN_OUTCOME_0] - ret[QN_OUTCOME_1] - ret[QN_OUTCOME_BOTH];
+}
+
+/* Sets what of readiness depends on itself: afterpulses of clicks of afterpulses. Returns both_again. */
+static double ready_settle(const struct qn_receiver *receiver, const double mean[4], struct readiness ready[2]) {
+    double a = receiver->afterpulse, any = 1 - mean[QN_OUTCOME_NONE], again = a, both_again = 0, chance[4];
+    for (unsigned i = 0; i < 30; i++) {
+        if (receiver->dead_scope == QN_DEAD_RECEIVER && any > 0) {
+            double wait = waiting(any, again);
+            ready[0].live = ready[1].live = wait / (receiver->dead_pulses + wait);
+        }
+        settle(receiver, ready, both_again, mean, chance);
+        double both = chance[QN_OUTCOME_BOTH], click = 1 - chance[QN_OUTCOME_NONE];
+        ready[0].again = a * (chance[QN_OUTCOME_0] + both);
+        ready[1].again = a * (chance[QN_OUTCOME_1] + both);
+        both_again = a * a * both; /* Both repeat in one gate if they had counted in one. */
+        if (click > 0) again = (ready[0].again + ready[1].again - both_again) / click;
+    }
+    return both_again;
 }
 
 /* One choice of the source and one of the detector, and how often it is made. */
@@ -94,25 +100,16 @@ static const double *light_of(const struct qn_optics *optics, const struct cell 
 void qn_expect(const struct qn_optics *optics, struct qn_expected *ret) {
     struct cell cells[CELLS];
     unsigned n = cells_list(optics, cells);
-    double lit[2] = {0}, any = 0, mean[4] = {0};
+    double lit[2], mean[4] = {0};
     for (unsigned i = 0; i < n; i++) {
         const double *light = light_of(optics, &cells[i]);
         for (unsigned o = 0; o < 4; o++) mean[o] += cells[i].chance * light[o];
     }
     lit[0] = mean[QN_OUTCOME_0] + mean[QN_OUTCOME_BOTH];
     lit[1] = mean[QN_OUTCOME_1] + mean[QN_OUTCOME_BOTH];
-    any = lit[0] + mean[QN_OUTCOME_1];
-    struct readiness ready[2];
-    if (optics->receiver.dead_scope == QN_DEAD_RECEIVER)
-        ready_receiver(&optics->receiver, lit, any, ready);
-    else
-        ready_pixels(&optics->receiver, lit, ready);
-    /* Both detectors repeat in one gate if they had counted in one gate. */
-    double both_again = 0, square = optics->receiver.afterpulse * optics->receiver.afterpulse, chance[4];
-    for (unsigned i = 0; i < 8; i++) {
-        settle(&optics->receiver, ready, both_again, mean, chance);
-        both_again = square * chance[QN_OUTCOME_BOTH];
-    }
+    struct readiness ready[2] = {{.live = 1}, {.live = 1}};
+    if (optics->receiver.dead_scope != QN_DEAD_RECEIVER) ready_pixels(&optics->receiver, lit, ready);
+    double both_again = ready_settle(&optics->receiver, mean, ready), chance[4];
 
     *ret = (struct qn_expected){.live = (ready[0].live + ready[1].live) / 2};
     for (unsigned i = 0; i < n; i++) {

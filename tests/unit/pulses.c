@@ -508,11 +508,13 @@ Test(detect, agrees_with_renewal_theory) {
         uint32_t dead, pixels;
         double afterpulse;
         enum qn_dead_scope scope;
-        double slack;
+        double slack, transmittance;
     } cases[] = {
-        {0, 1, 0.1, QN_DEAD_PIXEL, 0},    {20, 1, 0, QN_DEAD_PIXEL, 0.1},     {20, 8, 0, QN_DEAD_PIXEL, 0.1},
-        {3, 2, 0.05, QN_DEAD_PIXEL, 0.1}, {20, 8, 0.3, QN_DEAD_PIXEL, 0.1},   {5, 64, 0.02, QN_DEAD_PIXEL, 0.1},
-        {20, 1, 0, QN_DEAD_RECEIVER, 0},  {7, 1, 0.1, QN_DEAD_RECEIVER, 0.1},
+        {0, 1, 0.3, QN_DEAD_PIXEL, 0, 1},        {2, 1, 0.3, QN_DEAD_RECEIVER, 0, 1},
+        {0, 1, 0.1, QN_DEAD_PIXEL, 0, 0.277},    {20, 1, 0, QN_DEAD_PIXEL, 0.1, 0.277},
+        {20, 8, 0, QN_DEAD_PIXEL, 0.1, 0.277},   {3, 2, 0.05, QN_DEAD_PIXEL, 0.1, 0.277},
+        {20, 8, 0.3, QN_DEAD_PIXEL, 0.1, 0.277}, {5, 64, 0.02, QN_DEAD_PIXEL, 0.1, 0.277},
+        {20, 1, 0, QN_DEAD_RECEIVER, 0, 0.277},  {7, 1, 0.1, QN_DEAD_RECEIVER, 0, 0.277},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct qn_receiver receiver = good;
@@ -522,6 +524,7 @@ Test(detect, agrees_with_renewal_theory) {
         receiver.afterpulse = cases[c].afterpulse;
         receiver.dead_scope = cases[c].scope;
         receiver.efficiency[1] = 0.7;
+        receiver.transmittance = cases[c].transmittance;
         snprintf(name, sizeof name, "dead %u, %u pixels, afterpulse %g", cases[c].dead, cases[c].pixels,
                  cases[c].afterpulse);
         struct qn_optics optics = optics_of(yuan, receiver, (struct qn_attack){0});
