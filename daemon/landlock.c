@@ -122,7 +122,7 @@ static int add_paths(const struct ruleset *ruleset, const struct sandbox_plan *p
     const char *slash = strrchr(plan->control_path, '/');
     snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash - plan->control_path) + 1,
              slash == NULL ? "." : plan->control_path);
-    return add_path(ruleset, folder, FS_REMOVE_FILE);
+    return add_path(ruleset, folder, FS_REMOVE_FILE) < 0 && errno != EACCES ? -1 : 0;
 }
 
 static int add_ports(const struct ruleset *ruleset, const struct sandbox_plan *plan) {

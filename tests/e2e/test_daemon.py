@@ -311,6 +311,8 @@ class Sandbox(unittest.TestCase):
         self.alice.wait_ready()
         self.assertEqual(self.status_line(self.alice, "Uid"), ["65534"] * 4)
         self.assertEqual(self.status_line(self.alice, "Groups"), [])
+        self.assertGreater(self.alice.metric("process_open_fds"), 5)
+        self.assertGreater(self.alice.metric("process_resident_memory_bytes"), 1e6)
         self.assertEqual(os.stat(self.alice.control_path).st_uid, 65534)
         self.assertEqual(self.alice.stop(), 0)
         self.assertFalse(os.path.exists(self.alice.control_path))

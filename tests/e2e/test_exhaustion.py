@@ -102,6 +102,7 @@ class Descriptors(Case):
         self.both_ready()
         hard = resource.prlimit(self.bob.process.pid, resource.RLIMIT_NOFILE)[1]
         with self.bob.control() as control:
+            control.ask([(1, 1), (STATUS, [])])  # Connected is not accepted yet.
             resource.prlimit(self.bob.process.pid, resource.RLIMIT_NOFILE, (3, hard))
             self.silent(50)
             self.silent(20, 2)

@@ -137,7 +137,7 @@ class Export(unittest.TestCase):
                 self.assertEqual(set(members), set(compose.get("networks", {})))
                 subnets = [one["ipam"]["config"][0]["subnet"] for one in compose["networks"].values()]
                 self.assertEqual(len(set(subnets)), len(subnets))
-                if shutil.which("docker-compose"):
+                if name == "demo" and shutil.which("docker-compose"):
                     done = subprocess.run(["docker-compose", "-f", os.path.join(folder, "compose.yaml"), "config", "-q"], capture_output=True, text=True, check=False)
                     self.assertEqual(done.returncode, 0, done.stderr)
 
@@ -212,6 +212,35 @@ class Export(unittest.TestCase):
             self.skipTest("shellcheck is not installed")
         done = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stdout)
+
+
+class Labs(unittest.TestCase):
+    """deploy/labs as processes of this machine; their checks in the other forms are in the tests of those."""
+
+    def test_each_does_what_its_check_asserts(self):
+        labs = os.path.join(ROOT, "deploy", "labs")
+        names = [name for name in sorted(os.listdir(labs)) if os.path.isdir(os.path.join(labs, name)) and not name.startswith("_")]
+        self.assertEqual(names, ["bb84-pair", "demo", "two-repeater-chain"])
+        for name in names:
+            with self.subTest(lab=name), tempfile.TemporaryDirectory(prefix="qnetd-labs-") as directory:
+                environment = {**os.environ, "XDG_RUNTIME_DIR": directory, "QNETCTL": QNETCTL}
+                self.assertTrue(os.path.exists(os.path.join(labs, name, "README.md")))
+                subprocess.run([QNETCTL, "lab", "up", network(name)], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=60)
+                try:
+                    done = subprocess.run([os.path.join(labs, name, "check")], env=environment, capture_output=True, text=True, timeout=120, check=False)
+                finally:
+                    subprocess.run([QNETCTL, "lab", "down"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertNotIn("FAIL", done.stdout)
+
+    def test_a_check_can_fail(self):
+        done = subprocess.run([os.path.join(ROOT, "deploy", "labs", "demo", "check"), "--compose"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 2)
+        with tempfile.TemporaryDirectory(prefix="qnetd-labs-") as directory:
+            environment = {**os.environ, "XDG_RUNTIME_DIR": directory, "QNETCTL": QNETCTL}
+            done = subprocess.run([os.path.join(ROOT, "deploy", "labs", "demo", "check")], env=environment, capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 1, "no lab is running")
+            self.assertIn("no lab is running", done.stderr)
 
 
 if __name__ == "__main__":
