@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "node/circuit.h"
 
 #define CIRCUITS_MAX 1024
@@ -68,7 +69,7 @@ static void destroy(struct qn_node *node, struct circuit *circuit, int error, co
         request->circuit = NULL;
         link_cancel(node, request, error, detail, tell_links);
     }
-    if (circuit->role == INNER) memory_give(node, 2 * circuit->share);
+    if (circuit->role == INNER && !(QN_CANARY(11) && error < 0)) memory_give(node, 2 * circuit->share);
     size_t i = 0;
     for (void *value; qn_map_next(&node->pairs, &i, NULL, &value);) { /* Measured pairs that wait for their track. */
         struct pair *pair = value;

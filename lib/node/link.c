@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "node/internal.h"
 
 #define MEASURE_WINDOW 4096
@@ -91,7 +92,7 @@ void link_grant(struct qn_node *node, struct link_request *request) {
         }
     } else {
         uint64_t wanted = request->circuit != NULL ? circuit_wants(request->circuit, request) : request->number;
-        while (request->granted < wanted && request->holding < request->budget) {
+        while (request->granted < wanted && (request->holding < request->budget || QN_CANARY(6))) {
             if (!request->prepaid && !memory_take(node)) break;
             request->granted++;
             request->holding++;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "node/internal.h"
 #include "node/keys.h"
 
@@ -166,7 +167,7 @@ static void end_life(struct qn_node *node, struct remote *remote, const struct v
     /* What waits for a life not met yet waits on, in the same channel: the next one may have had some of it already. */
     bool present = remote->incarnation == verdict->incarnation;
     remote->gone[remote->n_gone++ % LIVES_MAX] = *verdict;
-    flood(node, id, verdict);
+    if (!QN_CANARY(7)) flood(node, id, verdict);
     say(node, id, verdict);
     if (present) {
         if (neighbour != NULL) neighbour->up[QN_CLASSICAL] = neighbour->up[QN_QUANTUM] = false;
@@ -305,7 +306,7 @@ static void start_anew(struct qn_node *node, const struct verdict *verdict) {
     teleport_release_all(node);
     circuit_release_all(node);
     link_release_all(node);
-    drop_pairs(node);
+    if (!QN_CANARY(16)) drop_pairs(node);
     node_abandon_ops(node, -QN_EFENCED);
     node->memories_used = 0; /* Qubits that users prepared are gone, too. */
     node->wake_links = true;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "node/internal.h"
 
 #define REQUESTS_MAX 256
@@ -172,7 +173,9 @@ void request_client_gone(struct qn_node *node, uint64_t client) {
     for (struct list *item = node->requests.next, *next; item != &node->requests; item = next) {
         next = item->next;
         struct request *request = CONTAINER_OF(item, struct request, link);
-        if (request->client == client) let_go(request, -QN_ECANCELLED);
+        if (request->client != client) continue;
+        if (QN_CANARY(15)) reply_error(node, client, request->id, -QN_ECANCELLED, "");
+        let_go(request, -QN_ECANCELLED);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "link/bell.h"
+#include "base/canary.h"
 #include "node/circuit.h"
 
 #define RECORDS_MAX 65536
@@ -70,7 +71,7 @@ static void advance(struct qn_node *node, struct circuit *circuit, struct record
         } else if (record->swapped) {
             int to = 1 - from;
             track->link_sequence = record->sequence[to];
-            track->frame ^= record->outcome ^ record->bell[to];
+            track->frame ^= (QN_CANARY(12) ? 0 : record->outcome) ^ record->bell[to];
             track->fidelity *= record->w[to];
             send_track(node, circuit, to, track);
             record->parked[from] = false;
@@ -104,7 +105,7 @@ static void on_swapped(struct qn_node *node, struct node_op *op, uint32_t outcom
         struct record *one = records[0], *other = records[1]; /* From now on one record, known by both sides. */
         one->sequence[1] = swap->sequence[1];
         one->has[1] = true;
-        one->parked[1] = other->parked[1];
+        one->parked[1] = other->parked[1] && !QN_CANARY(13);
         one->track[1] = other->track[1];
         qn_map_put(&circuit->sides[1].records, swap->sequence[1], one);
         free(other);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "node/internal.h"
 #include "node/keys.h"
 
@@ -138,7 +139,7 @@ static bool send_hop(struct qn_node *node, uint16_t hop, enum qn_plane_id plane,
         send_classical(node, neighbour, bytes, len);
         return true;
     }
-    for (int session = QN_QUANTUM; session >= QN_CLASSICAL; session--) {
+    for (int session = QN_QUANTUM; session >= (QN_CANARY(2) ? QN_QUANTUM : QN_CLASSICAL); session--) {
         if (!neighbour->up[session]) continue;
         node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = (enum qn_plane_id)session, .peer = hop},
                  bytes, len);
@@ -199,7 +200,7 @@ static void on_resend_due(void *context, struct qn_timer *timer) {
     if (way->channel.first == NULL) return;
     way->tries++;
     node->n_resent++;
-    qn_channel_rewind(&way->channel);
+    if (!QN_CANARY(10)) qn_channel_rewind(&way->channel);
     pump(node, way);
 }
 

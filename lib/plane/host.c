@@ -2,6 +2,7 @@
 /* The host's side: operations of all owners on the groups kept here, and custody on its way from process to process. */
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "plane/internal.h"
 
 /* ---- answers ---- */
@@ -300,13 +301,13 @@ void r6_ship(struct qn_plane *plane, struct shipment *shipment) {
 void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_id, const struct answer *answer) {
     struct group *group = frozen->group;
     qn_map_remove(&plane->frozen, frozen->transfer);
-    send_ship_done(plane, frozen->to, frozen->to_life, frozen->transfer);
+    if (!QN_CANARY(1)) send_ship_done(plane, frozen->to, frozen->to_life, frozen->transfer);
     for (size_t i = 0; i < group->n; i++) {
         struct member *m = &group->members[i];
         struct qubit *q = m->record;
         struct hint hint = {m->qubit, group_id, frozen->to, m->version + 1, .life = frozen->to_life};
         q->group = NULL;
-        q->moved = true;
+        q->moved = !QN_CANARY(4);
         q->next_host = frozen->to;
         q->next_life = hint.life;
         q->next_version = hint.version;
@@ -322,7 +323,7 @@ void r7_ship_ack(struct qn_plane *plane, struct frozen *frozen, uint64_t group_i
         qubit_untidy(plane, q);
     }
     if (frozen->kind == QNET__V1__SHIP_KIND__SHIP_KIND_PUSH) finish(plane, answer);
-    if (frozen->has_answer) answer_release(plane, &frozen->answer);
+    if (frozen->has_answer && !QN_CANARY(5)) answer_release(plane, &frozen->answer);
     group_free(group);
     free(frozen);
 }

@@ -260,7 +260,8 @@ int r1_execute(struct qn_plane *plane, const struct op *op, struct group **ret_g
     struct qubit *q[2] = {qubit_find(plane, op->qubits[0]), NULL};
     struct group *low = q[0]->group, *high = NULL;
     const struct member *m = &low->members[group_find(low, op->qubits[0])];
-    bool again = m->last_op == op->id; /* Sent again after a crash: done once, answered as often as asked. */
+    bool again =
+        m->last_op == op->id; /* Sent again after a crash: done once, answered as often as asked. */
     uint32_t outcome = m->last_outcome;
     if (op->n_qubits == 2) {
         q[1] = qubit_find(plane, op->qubits[1]);

@@ -271,8 +271,9 @@ size_t qn_plane_n_pending(const struct qn_plane *plane) { return plane->pending.
 
 bool qn_plane_is_idle(const struct qn_plane *plane) {
     return plane->pending.len + plane->frozen.len + plane->probation.len + plane->n_deferred + plane->n_out +
-               plane->results.len + plane->arrivals.len ==
-           0;
+                   plane->results.len + plane->arrivals.len ==
+               0 &&
+           plane->withheld == NULL && plane->awaited == NULL;
 }
 
 bool qn_plane_is_owned(const struct qn_plane *plane, qn_qubit qubit) {

@@ -2,6 +2,7 @@
 /* R10, the end of another process, and R11, finding out where a qubit is when it may have gone down with one. */
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "plane/internal.h"
 
 enum { HAS_NO, HAS_TOMBSTONE, HAS_IT };
@@ -227,7 +228,7 @@ static void take_back_all(struct qn_plane *plane, uint16_t dead) {
     struct keys keys = keys_of(&plane->frozen);
     for (size_t i = 0; i < keys.n; i++) {
         struct frozen *frozen = qn_map_get(&plane->frozen, keys.items[i]);
-        if (frozen != NULL && frozen->to == dead && is_gone(plane, dead, frozen->to_life))
+        if (frozen != NULL && frozen->to == dead && is_gone(plane, dead, frozen->to_life) && !QN_CANARY(3))
             take_back(plane, frozen);
         else if (frozen != NULL)
             group_trace_gone(plane, frozen->group); /* As its receiver does. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "base/err.h"
 
 #define DEFAULT_LIMIT ((size_t)4 << 20)
@@ -52,7 +53,8 @@ void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack) {
 }
 
 bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq) {
-    if (seq != channel->received + 1) return false;
+    if (QN_CANARY(8) && seq != 0 && seq <= channel->received) return true; /* What came before comes again. */
+    if (seq != channel->received + 1 && !(QN_CANARY(9) && seq > channel->received)) return false;
     channel->received = seq;
     return true;
 }

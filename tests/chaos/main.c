@@ -10,19 +10,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "canaries.h"
 #include "chaos.h"
 
-static const char usage[] = "usage: chaos [options]\n"
-                            "  --seed N         the first seed (default 1)\n"
-                            "  --runs N         so many seeds (default 1)\n"
-                            "  --minutes M      or until so much time has passed\n"
-                            "  --intensity I    0: no faults, to 3: many (default: drawn from the seed)\n"
-                            "  --without KIND   no faults of this kind (may be repeated): break slow delay cut eve "
-                            "crash restart pause declare disk\n"
-                            "  --trace          print what happens\n"
-                            "  --twice          run each seed twice: the traces must be equal\n"
-                            "  --keep-going     each seed in a process of its own; count the failures\n"
-                            "  --help\n";
+static const char usage[] =
+    "usage: chaos [options]\n"
+    "  --seed N         the first seed (default 1)\n"
+    "  --runs N         so many seeds (default 1)\n"
+    "  --minutes M      or until so much time has passed\n"
+    "  --intensity I    0: no faults, to 3: many (default: drawn from the seed)\n"
+    "  --without KIND   no faults of this kind (may be repeated): break slow delay cut eve "
+    "crash restart pause declare disk\n"
+    "  --trace          print what happens\n"
+    "  --twice          run each seed twice: the traces must be equal\n"
+    "  --keep-going     each seed in a process of its own; count the failures\n"
+    "  --canaries[=N]   for each seeded bug, look for a seed that finds it (in a build that has them)\n"
+    "  --help\n";
 
 static char repeat[256]; /* What to print when this process is about to end badly. */
 
@@ -75,6 +78,45 @@ static bool in_child(const struct chaos_options *options, bool twice, struct sta
     return done;
 }
 
+/* Without a word: only whether it fails. */
+static bool fails(const struct chaos_options *options, int canary) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        struct stats stats = {0};
+        uint64_t trace;
+        if (freopen("/dev/null", "w", stderr) == NULL) _exit(0);
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        alarm(20); /* It may go on for ever. */
+        canary_choose(canary);
+        chaos_run(options, &stats, &trace);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static int find_canaries(struct chaos_options options, unsigned long long runs, int only) {
+    int missed = 0;
+    uint64_t first = options.seed;
+    printf("TAP version 13\n1..%d\n", only != 0 ? 1 : CANARIES);
+    for (int canary = 1; canary <= CANARIES; canary++) {
+        bool found = false;
+        if (only != 0 && canary != only) continue;
+        for (options.seed = first; !found && options.seed < first + runs; options.seed++)
+            found = fails(&options, canary) && !fails(&options, 0);
+        if (!found) missed++;
+        printf("%s %d - seeded bug %d", found ? "ok" : "not ok", canary, canary);
+        if (found)
+            printf(" is found by seed %llu\n", (unsigned long long)(options.seed - 1));
+        else
+            printf(" is not found by %llu seeds\n", runs);
+    }
+    return missed > 0 ? 1 : 0;
+}
+
 static void print_stats(const struct stats *stats, double took) {
     static const char *const asks[ASK_KINDS] = {"keep", "measure", "teleport", "bb84",  "gate",  "discard",
                                                 "list", "wait",    "key",      "fault", "cancel"};
@@ -101,16 +143,22 @@ static bool add_kind(unsigned *kinds, const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option known[] = {
-        {"seed", required_argument, NULL, 's'},    {"runs", required_argument, NULL, 'r'},
-        {"minutes", required_argument, NULL, 'm'}, {"intensity", required_argument, NULL, 'i'},
-        {"trace", no_argument, NULL, 't'},         {"without", required_argument, NULL, 'w'},
-        {"twice", no_argument, NULL, '2'},         {"keep-going", no_argument, NULL, 'k'},
-        {"help", no_argument, NULL, 'h'},          {0}};
+    static const struct option known[] = {{"seed", required_argument, NULL, 's'},
+                                          {"runs", required_argument, NULL, 'r'},
+                                          {"minutes", required_argument, NULL, 'm'},
+                                          {"intensity", required_argument, NULL, 'i'},
+                                          {"trace", no_argument, NULL, 't'},
+                                          {"without", required_argument, NULL, 'w'},
+                                          {"twice", no_argument, NULL, '2'},
+                                          {"keep-going", no_argument, NULL, 'k'},
+                                          {"canaries", optional_argument, NULL, 'c'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     struct chaos_options options = {.seed = 1, .intensity = -1};
     unsigned long long runs = 1;
     double minutes = 0;
-    bool twice = false, keep_going = false;
+    int canary = 0;
+    bool twice = false, keep_going = false, canaries = false;
     for (int c; (c = getopt_long(argc, argv, "h", known, NULL)) != -1;) {
         switch (c) {
         case 's':
@@ -135,6 +183,10 @@ int main(int argc, char **argv) {
         case '2':
             twice = true;
             break;
+        case 'c':
+            canaries = true;
+            canary = optarg != NULL ? atoi(optarg) : 0;
+            break;
         case 'k':
             keep_going = true;
             break;
@@ -144,6 +196,7 @@ int main(int argc, char **argv) {
         }
     }
     if (sodium_init() < 0) return 2;
+    if (canaries) return find_canaries(options, runs, canary);
     signal(SIGABRT, on_abort);
     signal(SIGSEGV, on_abort);
     struct stats stats = {0};
