@@ -85,6 +85,10 @@ struct train {
     uint32_t pieces_seen;
     struct input *first, *last;
     size_t n_inputs;
+    struct { /* Source: the detector's hash, until its questions are answered. */
+        bool is_here;
+        uint8_t seed[QN_HASH_SEED_BYTES], tag[QN_HASH_BYTES];
+    } verify;
     struct qn_timer arrival; /* Source: the last pulse is at the detector. */
 };
 

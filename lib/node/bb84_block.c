@@ -241,7 +241,7 @@ void bb84_train_done(struct train *train) {
     bb84_data_free(train->data);
     train->data = NULL;
     if (!session->is_source) return;
-    if (block->done == block->n_trains) {
+    if (block->done == (block->verdict == 0 ? block->n_trains : block->begun)) { /* A lost block sends no more. */
         uint32_t id = session->id;
         uint16_t peer = session->peer;
         struct qn_node *node = session->node;
@@ -300,7 +300,7 @@ static bool copy_verdict(struct block *block, const Qnet__V1__QkdAmplify *m) {
 void bb84_on_amplify(struct block *block, const Qnet__V1__QkdMessage *message) {
     const Qnet__V1__QkdAmplify *m = message->amplify;
     struct session *session = block->session;
-    if (session->is_source || block->step != BLOCK_TRAINS || block->done != block->n_trains) return;
+    if (session->is_source || block->step != BLOCK_TRAINS || (block->done != block->n_trains && m->error == 0)) return;
     if (bb84_heard_tagged(session, block, message, &message->amplify->tag) < 0) {
         bad_tag(block);
         return;

@@ -110,6 +110,24 @@ static void answered(struct train *train) {
     bb84_say(block->session, block, QNET__V1__QKD_MESSAGE__BODY_TELL, &message);
 }
 
+static void judge(struct train *train) { /* Source: its own tag is in data. */
+    struct block *block = train->block;
+    struct bb84_data *data = train->data;
+    block->disclosed += data->disclosed;
+    if (memcmp(train->verify.tag, data->tag, sizeof data->tag) != 0) {
+        block->verdict = -QN_EVERIFY;
+        snprintf(block->detail, sizeof block->detail, "train %u: the hashes of the corrected keys differ",
+                 train->number);
+    }
+    bb84_train_done(train);
+}
+
+static void verify(struct train *train) { /* Source: all questions are answered. */
+    memcpy(train->data->hash_seed, train->verify.seed, sizeof train->data->hash_seed);
+    train->step = TRAIN_VERIFYING;
+    bb84_work_train(train, bb84_hash_key, judge);
+}
+
 void bb84_serve(struct train *train) {
     bool is_source = train->block->session->is_source;
     void (*run)(struct bb84_data *) = is_source ? bb84_go_on_answering : bb84_go_on_asking;
@@ -142,6 +160,8 @@ void bb84_serve(struct train *train) {
         then(train);
         if (last) return; /* The block, and this train, may be gone. */
     }
+    if (train->verify.is_here && train->first == NULL && train->data != NULL && train->step == TRAIN_RECONCILING)
+        verify(train);
 }
 
 void bb84_on_parity(struct train *train, const ProtobufCBinaryData *bytes, uint32_t count) {
@@ -182,31 +202,18 @@ void bb84_on_reconcile(struct train *train, const Qnet__V1__QkdReconcile *m) {
 
 /* ---- verification ---- */
 
-static void judge(struct train *train) { /* Source: its own tag is in data, the detector's in `in`. */
-    struct block *block = train->block;
-    struct bb84_data *data = train->data;
-    block->disclosed += data->disclosed;
-    if (data->in.len != sizeof data->tag || memcmp(data->in.data, data->tag, sizeof data->tag) != 0) {
-        block->verdict = -QN_EVERIFY;
-        snprintf(block->detail, sizeof block->detail, "train %u: the hashes of the corrected keys differ",
-                 train->number);
-    }
-    bb84_train_done(train);
-}
-
 void bb84_on_verify(struct train *train, const Qnet__V1__QkdVerify *m) {
-    struct bb84_data *data = train->data;
     struct block *block = train->block;
-    if (!block->session->is_source || train->step != TRAIN_RECONCILING || data == NULL || train->first != NULL) return;
-    if (m->seed.len != sizeof data->hash_seed || m->tag.len != sizeof data->tag || m->n_errors != data->classes) {
+    unsigned classes = bb84_classes(&block->session->parameters);
+    if (!block->session->is_source || train->step != TRAIN_RECONCILING || train->verify.is_here) return;
+    if (m->seed.len != sizeof train->verify.seed || m->tag.len != sizeof train->verify.tag || m->n_errors != classes) {
         bb84_block_fail(block, -QN_EPROTOCOL, "malformed verification");
         return;
     }
-    memcpy(data->hash_seed, m->seed.data, sizeof data->hash_seed);
+    train->verify.is_here = true;
+    memcpy(train->verify.seed, m->seed.data, sizeof train->verify.seed);
+    memcpy(train->verify.tag, m->tag.data, sizeof train->verify.tag);
     bb84_count_corrected(block, m->errors, m->n_errors);
     block->failed_frames += m->failed_frames;
-    data->in.len = 0;
-    if (qn_buf_append(&data->in, m->tag.data, m->tag.len) < 0) return;
-    train->step = TRAIN_VERIFYING;
-    bb84_work_train(train, bb84_hash_key, judge);
+    bb84_serve(train);
 }

@@ -2,6 +2,7 @@
 /* Keys with decoys over published links: what is counted, and the key that comes of it, agree with the closed forms;
  * who speaks is proved, and paid for. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "link/observe.h"
@@ -71,7 +72,7 @@ Test(qkd, counts_and_keys_of_published_links_are_as_the_formulas_say) {
         uint64_t pulses;
         double spread; /* Clicks that blind or follow each other are not independent. */
     } runs[] = {{"gys", 10, 800000000, 1},      {"lim2014", 50, 1500000000, 1.2}, {"rusca2018", 10, 800000000, 1},
-                {"yuan2018", 10, 200000000, 1}, {"li2023", 10, 250000000, 1},      {"boaron2018", 100, 400000000, 1},
+                {"yuan2018", 10, 200000000, 1}, {"li2023", 10, 250000000, 1},     {"boaron2018", 100, 400000000, 1},
                 {"yuan2018", 50, 1000000000, 1}};
     for (size_t r = 0; r < sizeof runs / sizeof runs[0]; r++) {
         char yaml[512];
@@ -159,6 +160,91 @@ Test(qkd, what_the_file_leaves_open_is_chosen_for_the_link) {
         cr_assert_eq(account->n_alarms, 0);
         network_free(network);
     }
+}
+
+/* ---- the keys themselves ---- */
+
+/* A smoke test: ones, and agreements of the string with itself shifted by 1 (runs) to 64 bits (compare NIST SP 800-22:
+ * frequency, runs, autocorrelation). */
+struct statistics {
+    double bits, ones, agree[65];
+};
+
+static void count(struct statistics *statistics, const uint8_t *bytes, size_t len) {
+    for (size_t at = 0; at + 16 <= len; at += 8) {
+        uint64_t word, next;
+        memcpy(&word, bytes + at, 8);
+        memcpy(&next, bytes + at + 8, 8);
+        statistics->bits += 64;
+        statistics->ones += __builtin_popcountll(word);
+        for (unsigned lag = 1; lag <= 64; lag++) {
+            uint64_t shifted = lag == 64 ? next : word >> lag | next << (64 - lag);
+            statistics->agree[lag] += 64 - __builtin_popcountll(word ^ shifted);
+        }
+    }
+}
+
+static void expect_fair(const struct statistics *statistics) {
+    double n = statistics->bits, sigma = sqrt(n) / 2;
+    cr_assert(fabs(statistics->ones - n / 2) < 5 * sigma, "%.0f of %.0f bits are 1", statistics->ones, n);
+    for (unsigned lag = 1; lag <= 64; lag++)
+        cr_assert(fabs(statistics->agree[lag] - n / 2) < 5.5 * sigma, "%.0f of %.0f bits agree with those %u after",
+                  statistics->agree[lag], n, lag);
+}
+
+static ProtobufCBinaryData take(struct network *network, const char *node, ProtobufCBinaryData id) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__KeyTakeRequest body = QNET__V1__KEY_TAKE_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_KEY_TAKE;
+    request.key_take = &body;
+    body.key_id = id;
+    const Qnet__V1__ControlResponse *response = network_wait(network, network_ask(network, node, &request), 10);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_KEY, "%s does not have a key", node);
+    return response->key->material;
+}
+
+/* Takes all keys at both ends, which must be equal; returns their bits. */
+static double take_all(struct network *network, struct statistics *statistics) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__ListRequest list = QNET__V1__LIST_REQUEST__INIT;
+    double bits = 0;
+    list.kind = QNET__V1__LIST_KIND__LIST_KIND_KEYS;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_LIST;
+    request.list = &list;
+    uint64_t client = network_ask(network, "laser", &request);
+    network_wait(network, client, 10);
+    for (size_t i = 0, n = network->n_answers; i < n; i++) {
+        const Qnet__V1__ControlResponse *answer = network->answers[i].response;
+        if (network->answers[i].client != client || answer->body_case != QNET__V1__CONTROL_RESPONSE__BODY_KEY) continue;
+        ProtobufCBinaryData a = take(network, "laser", answer->key->id), b = take(network, "bob", answer->key->id);
+        cr_assert_eq(a.len, b.len);
+        cr_assert_eq(memcmp(a.data, b.data, a.len), 0, "keys differ");
+        count(statistics, a.data, a.len);
+        bits += 8 * (double)a.len;
+    }
+    return bits;
+}
+
+/* A few million bits; with QNET_KEY_BITS=1e9 in the environment, that many. */
+Test(qkd, keys_are_equal_at_both_ends_and_look_like_coins) {
+    const char *wanted = getenv("QNET_KEY_BITS");
+    double most = wanted != NULL ? atof(wanted) : 8e6, bits = 0;
+    struct statistics statistics = {0};
+    char yaml[512];
+    describe(yaml, sizeof yaml, "yuan2018", 10);
+    for (uint64_t seed = 350; bits < most; seed++) {
+        struct network *network = network_new_with_secret(yaml, seed, 0, 4096);
+        uint64_t pulses = most - bits > 2e7 ? 1600000000 : 700000000;
+        uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 1, pulses);
+        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+        cr_assert_eq(summary->aborted, 0, "seed %lu", (unsigned long)seed);
+        cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+        double taken = take_all(network, &statistics);
+        cr_assert_eq(taken, (double)summary->secret, "seed %lu", (unsigned long)seed);
+        bits += taken;
+        network_free(network);
+    }
+    expect_fair(&statistics);
 }
 
 /* ---- authentication ---- */

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys with decoys and authentication between two real processes: accounts, attacks switched on meanwhile, crashes."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from test_network import Failed, Lab  # noqa: E402
+
+LINK = """version: 1
+network: keys
+time_scale: {scale}
+nodes:
+  laser: {{role: source}}
+  bob: {{role: detector}}
+links:
+  qkd: {{between: [laser, bob], kind: bb84, length: 10km, preset: {preset}, block_size: {size}}}
+"""
+
+
+def blocks(lines):
+    return [line for line in lines if line.get("type") == "block"]
+
+
+class Qkd(unittest.TestCase):
+    def test_accounts_and_attacks(self):
+        with Lab(LINK.format(scale=1, preset="yuan2018", size=20000000)) as lab:
+            lines = lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 2)
+            for block in blocks(lines):
+                account = block["account"]
+                self.assertTrue(account["authenticated"])
+                self.assertEqual((account["bound"], account["verdict"], account["pad_bits"]), ("one decoy", "key", 256))
+                self.assertEqual(account["net_bits"], block["secret"] - 256)
+                self.assertLess(account["epsilon_authentication"], 1e-28)
+                self.assertEqual(account["alarms"], [])
+                self.assertGreater(block["efficiency"], 1)
+                self.assertLess(block["efficiency"], 1.2)
+                a, b = (lab.ctl("keys", "take", block["key_id"], "--node", node)[-1]["material"] for node in ("laser", "bob"))
+                self.assertEqual(a, b)
+            self.assertEqual(lines[-1]["net_bits"], lines[-1]["secret"] - lines[-1]["pad_bits"])
+
+            before = lab.ctl("keys")[-1]["keys"]
+            lab.ctl("fault", "attack", "qkd", "mitm")
+            lab.fails("auth", "bb84", "bob", "--node", "laser", "--blocks", 1)
+            self.assertEqual(len(lab.ctl("keys")[-1]["keys"]), len(before))
+            lab.ctl("fault", "attack", "qkd", "photon-number-splitting")
+            block = blocks(lab.ctl("bb84", "laser", "--node", "bob", "--blocks", 1))[0]
+            self.assertEqual((block["secret"], block["failed"]), (0, "no_key"))
+            self.assertIn("gain", [alarm["observable"] for alarm in block["account"]["alarms"]])
+            self.assertIn("alarm", {event["code"] for event in lab.ctl("events", "--backlog", 50)})
+            lab.ctl("fault", "attack", "qkd", "intercept-key")
+            lab.fails("qber", "bb84", "bob", "--node", "laser", "--blocks", 1)
+            lab.ctl("fault", "clear", "qkd")
+            self.assertGreater(lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 1)[-1]["secret"], 0)
+
+    def test_a_session_ends_when_an_end_dies_and_others_follow(self):
+        with Lab(LINK.format(scale=1, preset="gys", size=1000000)) as lab:
+            with self.assertRaises(Failed) as failed:  # Hours of laser.
+                lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 1, "--timeout", "2s")
+            self.assertEqual(failed.exception.error["code"], "timeout")
+            lab.ctl("lab", "kill", "bob")
+            lab.ctl("lab", "start", "bob")
+            lab.ctl("wait", "--for", "ready", "--node", "laser")
+            block = blocks(lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 1, "--block-pulses", 200000))[0]
+            self.assertEqual(block["failed"], "no_key")
+            self.assertNotEqual(block["account"]["detail"], "")
+
+
+if __name__ == "__main__":
+    unittest.main()
