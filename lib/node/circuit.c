@@ -139,7 +139,9 @@ static void on_patience(void *context, struct qn_timer *timer) {
     uint16_t next = circuit->sides[1].node;
     if (circuit->ready || node_can_reach(circuit->node, next)) return;
     char text[128];
-    snprintf(text, sizeof text, "no classical session with %s", node_name(circuit->node, next));
+    uint16_t hop = circuit->node->remotes[next].next_hop;
+    snprintf(text, sizeof text, "no classical session with %s%s%s", node_name(circuit->node, hop),
+             hop != next ? ", on the way to " : "", hop != next ? node_name(circuit->node, next) : "");
     fail(context, circuit, -QN_EPEER_DOWN, text, circuit->node->self);
 }
 

@@ -363,6 +363,8 @@ void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, con
 void request_client_gone(struct qn_node *node, uint64_t client);
 void request_cancel(struct qn_node *node, uint64_t client, uint64_t id);
 void request_check(const struct qn_node *node);
+void request_mark_peers(const struct qn_node *node, bool *marks);
+void request_on_peer_gone(struct qn_node *node, uint16_t peer);
 void request_release_all(struct qn_node *node);
 /* A reply is built by the caller; `id` and `more` are filled in. */
 void node_reply(struct qn_node *node, uint64_t client, uint64_t id, bool more, Qnet__V1__ControlResponse *response);

@@ -24,11 +24,14 @@
 typedef Qnet__V1__DownCause cause_type;
 #define CAUSE(name) QNET__V1__DOWN_CAUSE__DOWN_CAUSE_##name
 
+/* Of an incarnation that was never met only these bits are known, from what is said of its qubits; an incarnation whose
+ * bits are those of an earlier one is fenced, so they tell incarnations apart. */
 static bool same_life(uint64_t one, uint64_t other) { return ((one ^ other) & 0x7fff) == 0; }
 
 static struct verdict *find(struct remote *remote, uint64_t incarnation) {
     for (size_t i = 0; i < LIVES_MAX; i++)
-        if (remote->gone[i].incarnation == incarnation) return &remote->gone[i];
+        if (remote->gone[i].incarnation != 0 && same_life(remote->gone[i].incarnation, incarnation))
+            return &remote->gone[i];
     return NULL;
 }
 
@@ -46,7 +49,8 @@ bool lives_is_over_for(const struct qn_node *node, uint16_t id, uint32_t epoch) 
 }
 
 bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarnation) {
-    return peer == node->self ? incarnation != node->incarnation : lives_is_over(&node->remotes[peer], incarnation);
+    return peer == node->self ? !same_life(incarnation, node->incarnation)
+                              : lives_is_over(&node->remotes[peer], incarnation);
 }
 
 /* ---- telling ---- */
@@ -165,7 +169,8 @@ static void end_life(struct qn_node *node, struct remote *remote, const struct v
     uint16_t id = remote->id;
     struct neighbour *neighbour = node_neighbour(node, id);
     /* What waits for a life not met yet waits on, in the same channel: the next one may have had some of it already. */
-    bool present = remote->incarnation == verdict->incarnation;
+    bool unmet = remote->incarnation == 0;
+    bool present = !unmet && same_life(remote->incarnation, verdict->incarnation);
     remote->gone[remote->n_gone++ % LIVES_MAX] = *verdict;
     if (!QN_CANARY(7)) flood(node, id, verdict);
     say(node, id, verdict);
@@ -178,29 +183,19 @@ static void end_life(struct qn_node *node, struct remote *remote, const struct v
     }
     qn_plane_on_down(node->plane, id, (uint32_t)(verdict->incarnation & 0x7fff));
     node_flush_plane(node);
-    if (!present) return;
+    if (!present && !unmet) return;
     station_on_peer_gone(node, id);
     station_on_session(node);
     circuit_on_peer_gone(node, id);
     link_on_peer_gone(node, id);
     teleport_on_peer_gone(node, id);
+    request_on_peer_gone(node, id);
     bb84_on_peer_gone(node, id);
 }
 
 /* A life of a node is heard of. False: it is over, and is told so. */
 bool lives_meet(struct qn_node *node, struct remote *remote, uint64_t incarnation) {
     if (remote->incarnation == incarnation) return true;
-    for (size_t i = 0; i < LIVES_MAX; i++) { /* Ids of lives that look alike could be taken for each other. */
-        const struct verdict *gone = &remote->gone[i];
-        if (gone->incarnation == 0 || gone->incarnation == incarnation || !same_life(gone->incarnation, incarnation))
-            continue;
-        struct verdict verdict = *gone;
-        verdict.incarnation = incarnation;
-        verdict.cause = CAUSE(RESTARTED);
-        remote->gone[remote->n_gone++ % LIVES_MAX] = verdict;
-        flood(node, remote->id, &verdict);
-        break;
-    }
     if (lives_is_over(remote, incarnation)) return false;
     if (remote->incarnation != 0) {
         struct verdict verdict = {.incarnation = remote->incarnation,
@@ -208,14 +203,8 @@ bool lives_meet(struct qn_node *node, struct remote *remote, uint64_t incarnatio
                                   .by_incarnation = node->incarnation,
                                   .weight = UINT32_MAX,
                                   .cause = CAUSE(RESTARTED)};
-        if (same_life(remote->incarnation, incarnation)) { /* As above. */
-            struct verdict alike = verdict;
-            alike.incarnation = incarnation;
-            remote->gone[remote->n_gone++ % LIVES_MAX] = alike;
-            flood(node, remote->id, &alike);
-        }
         end_life(node, remote, &verdict);
-        if (lives_is_over(remote, incarnation)) return false;
+        if (lives_is_over(remote, incarnation)) return false; /* It looks like the one before it. */
     }
     remote->incarnation = incarnation;
     remote->told_ns = 0;
@@ -242,7 +231,9 @@ int lives_declare(struct qn_node *node, uint16_t id, cause_type cause) {
                               .by_incarnation = node->incarnation,
                               .weight = cause == CAUSE(UNREACHABLE) ? node->n_reached : UINT32_MAX,
                               .cause = cause};
-    if (remote->incarnation != 0) {
+    uint32_t heard_of = remote->incarnation == 0 ? qn_plane_heard_of(node->plane, id) : QN_LIFE_UNKNOWN;
+    if (heard_of != QN_LIFE_UNKNOWN) verdict.incarnation = heard_of;
+    if (verdict.incarnation != 0) {
         end_life(node, remote, &verdict);
         return 0;
     }
@@ -252,6 +243,7 @@ int lives_declare(struct qn_node *node, uint16_t id, cause_type cause) {
         ask_who_it_is(node, id);
         return 0;
     }
+    if (remote->asked++ > 2) return 0; /* It has been said. */
     /* Nobody ever met it: it keeps nothing of ours. */
     node_event(node, LEVEL_WARNING, "peer_gone", node_name(node, id), "nobody has ever met it; waiting no longer");
     qn_plane_on_down(node->plane, id, QN_LIFE_UNKNOWN);
@@ -326,8 +318,9 @@ static bool is_stronger(const struct verdict *one, const struct verdict *other) 
 /* Our verdict that contradicts this one: that its author was unreachable, while whom it is about is alive here. */
 static struct verdict *opposed(struct qn_node *node, uint16_t id, const struct verdict *verdict) {
     const struct remote *remote = &node->remotes[id];
-    bool alive = id == node->self ? verdict->incarnation == node->incarnation
-                                  : remote->incarnation == verdict->incarnation && !remote->lost;
+    bool alive = id == node->self ? same_life(verdict->incarnation, node->incarnation)
+                                  : remote->incarnation != 0 && same_life(remote->incarnation, verdict->incarnation) &&
+                                        !remote->lost;
     if (!alive || verdict->cause != CAUSE(UNREACHABLE) || verdict->by == node->self) return NULL;
     if (verdict->by_incarnation == 0) return NULL;
     struct verdict *ours = find(&node->remotes[verdict->by], verdict->by_incarnation);
@@ -347,10 +340,11 @@ static bool on_down(struct qn_node *node, uint16_t from, uint16_t id, const stru
     }
     if (lives_is_over(remote, verdict->incarnation)) return false;
     /* So much is known of that node that this may have been known before: telling it again could go round for ever. */
-    if (remote->n_gone >= LIVES_MAX && verdict->incarnation != remote->incarnation &&
-        verdict->incarnation != node->incarnation)
+    if (remote->n_gone >= LIVES_MAX && !same_life(verdict->incarnation, remote->incarnation) &&
+        !same_life(verdict->incarnation, node->incarnation))
         return false;
-    if (id == node->self && verdict->incarnation != node->incarnation) { /* Somebody may hear of it only through us. */
+    if (id == node->self &&
+        !same_life(verdict->incarnation, node->incarnation)) { /* Somebody may hear of it only through us. */
         remote->gone[remote->n_gone++ % LIVES_MAX] = *verdict;
         flood(node, id, verdict);
         return false;

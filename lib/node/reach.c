@@ -172,19 +172,28 @@ static void mark_missed(const struct qn_node *node, bool *marks) { /* Whom somet
     circuit_mark_peers(node, marks);
     station_mark_peers(node, marks);
     teleport_mark_peers(node, marks);
+    request_mark_peers(node, marks);
     bb84_mark_peers(node, marks);
+}
+
+/* The nearest first: who is behind it may only be cut off by its death, and is not the cause of what fails. */
+static struct remote *nearest_due(struct qn_node *node) {
+    struct remote *nearest = NULL;
+    for (size_t i = 0; i < node->topology->n_nodes; i++) {
+        struct remote *remote = &node->remotes[i];
+        bool due = remote->lost && remote->check_ns <= node->now_ns;
+        if (due && (nearest == NULL || remote->hops < nearest->hops)) nearest = remote;
+    }
+    return nearest;
 }
 
 static void on_watch(void *context, struct qn_timer *timer) {
     struct qn_node *node = context;
     (void)timer;
-    size_t n = node->topology->n_nodes;
-    bool *marks = calloc(n, sizeof *marks);
+    bool *marks = calloc(node->topology->n_nodes, sizeof *marks);
     if (marks != NULL) mark_missed(node, marks);
-    for (size_t i = 0; i < n; i++) {
-        struct remote *remote = &node->remotes[i];
-        if (!remote->lost || remote->check_ns > node->now_ns) continue;
-        bool missed = marks != NULL && marks[i];
+    for (struct remote *remote; (remote = nearest_due(node)) != NULL;) {
+        bool missed = marks != NULL && marks[remote->id];
         remote->check_ns = node->now_ns + (missed ? node->dead_after_ns : node->dead_after_ns / 4 + 1);
         if (missed) lives_declare(node, remote->id, QNET__V1__DOWN_CAUSE__DOWN_CAUSE_UNREACHABLE);
     }

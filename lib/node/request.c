@@ -197,6 +197,25 @@ void request_check(const struct qn_node *node) {
     assert(n == node->request_of.len && n <= REQUESTS_MAX);
 }
 
+void request_mark_peers(const struct qn_node *node, bool *marks) {
+    for (const struct list *item = node->requests.next; item != &node->requests; item = item->next) {
+        const struct request *request = CONTAINER_OF(item, struct request, link);
+        if (request->kind == REQUEST_PAIRS || request->kind == REQUEST_TELEPORT) marks[request->peer] = true;
+    }
+}
+
+/* What goes through a link or a circuit ends with those. Outcomes that the far end has not told are lost with it. */
+void request_on_peer_gone(struct qn_node *node, uint16_t peer) {
+    for (struct list *item = node->requests.next, *next; item != &node->requests; item = next) {
+        next = item->next;
+        struct request *request = CONTAINER_OF(item, struct request, link);
+        if (request->kind != REQUEST_PAIRS || request->peer != peer || request->delivered < request->wanted) continue;
+        request_fail(request, -QN_EPEER_DOWN, "%s went down before it had told all its outcomes: %u of %u",
+                     node_name(node, peer), request->reported, request->wanted);
+        next = node->requests.next; /* Failing one may have ended others. */
+    }
+}
+
 void request_release_all(struct qn_node *node) {
     while (!list_is_empty(&node->requests))
         let_go(CONTAINER_OF(node->requests.next, struct request, link), -QN_ESHUTDOWN);

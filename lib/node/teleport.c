@@ -16,12 +16,16 @@
 
 #define OFFERS_MAX 256
 #define STATES_MAX 1000000
+#define TIMES_MAX 1024 /* Of the states sent last: the median is theirs. */
 
 struct sending { /* request->extra */
     double theta, phi;
     bool tomography, offered; /* offered: the receiver must be told when it is over. */
     uint32_t started;
     double factor_sum; /* Of what each pair promised. */
+    uint64_t last_ns;  /* When the one before was sent. */
+    uint64_t took_ns[TIMES_MAX];
+    uint32_t n_took;
 };
 
 struct offer { /* A request of another node to send states here. */
@@ -123,6 +127,10 @@ static void on_bell(struct qn_node *node, struct node_op *op, uint32_t outcome, 
     envelope.body_case = QNET__V1__ENVELOPE__BODY_TELEPORT_CORRECTION;
     envelope.teleport_correction = &correction;
     node_send(node, sent.peer, &envelope);
+    struct sending *sending = request->extra;
+    uint64_t before_ns = sending->last_ns != 0 ? sending->last_ns : request->started_ns;
+    sending->took_ns[sending->n_took++ % TIMES_MAX] = node->now_ns - before_ns;
+    sending->last_ns = node->now_ns;
     request->delivered++;
     node->n_teleports++;
 }
@@ -164,6 +172,19 @@ void teleport_on_pair(struct qn_node *node, struct request *request, struct pair
     request_fail(request, rc, "cannot measure");
 }
 
+static int by_size(const void *one, const void *other) {
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+    return a < b ? -1 : a > b;
+}
+
+static uint64_t median(struct sending *sending) { /* Sorts the times. */
+    size_t n = sending->n_took < TIMES_MAX ? sending->n_took : TIMES_MAX;
+    qsort(sending->took_ns, n, sizeof *sending->took_ns, by_size);
+    return n == 0       ? 0
+           : n % 2 == 1 ? sending->took_ns[n / 2]
+                        : sending->took_ns[n / 2 - 1] / 2 + sending->took_ns[n / 2] / 2;
+}
+
 void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__TeleportReport *m) {
     struct request *request = request_find(node, m->request);
     if (request == NULL || request->kind != REQUEST_TELEPORT || request->peer != from) return;
@@ -195,6 +216,7 @@ void teleport_on_report(struct qn_node *node, uint16_t from, const Qnet__V1__Tel
     summary.predicted = (1 + sending->factor_sum / started) / 2;
     summary.pair_fidelity = request->goodness_sum / started;
     summary.elapsed_ns = node->now_ns - request->started_ns;
+    summary.median_ns = median(sending);
     response.body_case = QNET__V1__CONTROL_RESPONSE__BODY_TELEPORT_SUMMARY;
     response.teleport_summary = &summary;
     node_reply(node, request->client, request->id, false, &response);
@@ -341,7 +363,22 @@ void teleport_on_correction(struct qn_node *node, uint16_t from, const Qnet__V1_
     if (qn_map_put(&offer->corrections, m->pair, correction) < 0) free(correction);
 }
 
+/* States that were sent are gone. If none was, the offer is made to the next life: the circuit waits for it, too. */
+static void requests_on_peer_gone(struct qn_node *node, uint16_t peer) {
+    for (struct list *item = node->requests.next, *next; item != &node->requests; item = next) {
+        next = item->next;
+        struct request *request = CONTAINER_OF(item, struct request, link);
+        if (request->kind != REQUEST_TELEPORT || request->peer != peer) continue;
+        const struct sending *sending = request->extra;
+        bool fresh = sending->started == 0 && request->circuit != NULL;
+        if (fresh && send_offer(node, request, request->wanted, sending->tomography) == 0) continue;
+        request_fail(request, -QN_EPEER_DOWN, "%s went down", node_name(node, peer));
+        next = node->requests.next; /* Failing one may have ended others. */
+    }
+}
+
 void teleport_on_peer_gone(struct qn_node *node, uint16_t peer) {
+    requests_on_peer_gone(node, peer);
     if (node->teleports == NULL) return;
     for (struct list *item = node->teleports->offers.next, *next; item != &node->teleports->offers; item = next) {
         next = item->next;

@@ -81,6 +81,11 @@ static void take_custody(struct qn_plane *plane, struct group *group, uint32_t v
 
 /* The group is ours now, without the qubits of the dead. NULL if nothing is left of it. */
 static struct group *install(struct qn_plane *plane, struct group *group) {
+    for (size_t i = group->n; i-- > 0;) { /* Ours, but destroyed since; or its Born went down with its maker. */
+        const struct qubit *q = qubit_find(plane, group->members[i].qubit);
+        bool ours = group->members[i].owner == plane->config.self, known = q != NULL && q->owned;
+        if (ours && !known && !qubit_is_unborn(plane, group->members[i].qubit)) group_trace(plane, group, i);
+    }
     take_custody(plane, group, 1);
     group_trace_gone(plane, group);
     if (group->n > 0) return group;

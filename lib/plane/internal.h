@@ -310,6 +310,7 @@ void step(struct qn_plane *plane, struct pending *pending);
 void finish(struct qn_plane *plane, const struct answer *answer);
 void recover_op(struct qn_plane *plane, struct pending *pending);
 void r9_learn(struct qubit *q, const struct hint *hint);
+bool qubit_is_unborn(const struct qn_plane *plane, qn_qubit qubit);
 void r9_hint(struct qn_plane *plane, const struct hint *hint);
 struct pending *pending_find(const struct qn_plane *plane, uint64_t op_id);
 struct pending *pending_of(const struct qubit *q, enum pending_state state); /* Under way on q, if in that state. */

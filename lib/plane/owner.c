@@ -184,7 +184,7 @@ void r9_learn(struct qubit *q, const struct hint *hint) {
 }
 
 /* Its maker has not told us of it yet; Born come in the order of ids. */
-static bool is_unborn(const struct qn_plane *plane, qn_qubit qubit) {
+bool qubit_is_unborn(const struct qn_plane *plane, qn_qubit qubit) {
     uint16_t origin = (uint16_t)(qubit >> 48);
     return origin < plane->config.n_nodes && origin != plane->config.self && !is_gone(plane, origin, life_of(qubit)) &&
            qubit > plane->last_born[origin];
@@ -192,7 +192,7 @@ static bool is_unborn(const struct qn_plane *plane, qn_qubit qubit) {
 
 void r9_hint(struct qn_plane *plane, const struct hint *hint) {
     struct qubit *q = qubit_find(plane, hint->qubit);
-    if ((q == NULL || !q->owned) && is_unborn(plane, hint->qubit)) {
+    if ((q == NULL || !q->owned) && qubit_is_unborn(plane, hint->qubit)) {
         q = qubit_make(plane, hint->qubit);
         qubit_own(plane, q);
         qubit_untidy(plane, q);

@@ -108,6 +108,8 @@ void qn_plane_meet(struct qn_plane *plane, uint16_t node, uint32_t life);
 /* This life is over, and all it sent has been handed in: its qubits are traced out, and operations that needed it go on
  * with what is left (R10, R11). QN_LIFE_UNKNOWN: whichever it was. */
 void qn_plane_on_down(struct qn_plane *plane, uint16_t node, uint32_t life);
+/* A life of a node that was never met, but is not over, and of which others have told; or QN_LIFE_UNKNOWN. */
+uint32_t qn_plane_heard_of(const struct qn_plane *plane, uint16_t node);
 /* Marks (by node) whom this process shares qubits with or waits for; and only those that an operation waits for. */
 void qn_plane_mark_needed(const struct qn_plane *plane, bool *marks);
 /* And with whom contact must be made: messages wait for lives that qn_plane_meet has not named. Returns whether any;

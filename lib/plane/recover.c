@@ -372,6 +372,32 @@ void qn_plane_meet(struct qn_plane *plane, uint16_t node, uint32_t life) {
 
 /* ---- who is needed ---- */
 
+static uint32_t heard_in(const struct qn_plane *plane, const struct group *group, uint16_t node) {
+    for (size_t i = 0; i < group->n; i++) {
+        const struct member *m = &group->members[i];
+        if (m->owner == node && m->owner_life != QN_LIFE_UNKNOWN && !is_gone(plane, node, m->owner_life))
+            return m->owner_life;
+    }
+    return QN_LIFE_UNKNOWN;
+}
+
+uint32_t qn_plane_heard_of(const struct qn_plane *plane, uint16_t node) {
+    void *value;
+    uint32_t life = plane->down[node] ? QN_LIFE_UNKNOWN : life_at(plane, node);
+    for (size_t i = 0; life == QN_LIFE_UNKNOWN && qn_map_next(&plane->groups, &i, NULL, &value);)
+        life = heard_in(plane, value, node);
+    for (size_t i = 0; life == QN_LIFE_UNKNOWN && qn_map_next(&plane->frozen, &i, NULL, &value);)
+        life = heard_in(plane, ((const struct frozen *)value)->group, node);
+    for (size_t i = 0; life == QN_LIFE_UNKNOWN && qn_map_next(&plane->qubits, &i, NULL, &value);) {
+        const struct qubit *q = value;
+        if (q->owned && q->group == NULL && q->hint_host == node && !is_gone(plane, node, q->hint_life))
+            life = q->hint_life;
+    }
+    for (const struct out *out = plane->early; life == QN_LIFE_UNKNOWN && out != NULL; out = out->next)
+        if (out->to == node && !is_gone(plane, node, out->life)) life = out->life;
+    return life;
+}
+
 static void mark(const struct qn_plane *plane, bool *marks, uint16_t node) {
     if (node < plane->config.n_nodes && node != plane->config.self) marks[node] = true;
 }

@@ -28,6 +28,11 @@ static void on_reply(void *context, uint16_t node, uint64_t client, const Qnet__
         network->last = network->answers[network->n_answers - 1].response;
 }
 
+static void on_step(void *context, uint16_t node, const struct qn_event *event) {
+    struct network *network = context;
+    if (network->on_step != NULL) network->on_step(network, node, event);
+}
+
 static void on_event(void *context, const Qnet__V1__EventInfo *info) {
     struct network *network = context;
     mix(network, &info->t_ns, sizeof info->t_ns);
@@ -91,7 +96,8 @@ static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns,
                                     .context = network,
                                     .secrets = secrets_of,
                                     .on_reply = on_reply,
-                                    .on_event = on_event};
+                                    .on_event = on_event,
+                                    .on_step = on_step};
     cr_assert_eq(cluster_new(&config, &network->cluster), 0);
     cluster_run_until(network->cluster, 1000000);
     return network;

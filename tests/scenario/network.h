@@ -27,6 +27,7 @@ struct network {
     size_t secret_len;  /* Of what authenticates the first keys; 0: none. */
     uint16_t secret_of; /* Only this node has it; QN_NO_NODE: all. */
     struct qn_initial_secret *secrets;
+    void (*on_step)(struct network *network, uint16_t node, const struct qn_event *event); /* NULL: none. */
     uint64_t trace; /* Hash of everything that was said. */
 };
 
