@@ -80,6 +80,7 @@ struct cell {
     double chance;
 };
 #define CELLS (QN_INTENSITIES_MAX * 8)
+#define VACUUM 1e-3 /* Photons: what a modulator leaves of a pulse it blocks. */
 
 static unsigned cells_list(const struct qn_optics *optics, struct cell ret[CELLS]) {
     unsigned n = 0;
@@ -112,6 +113,7 @@ void qn_expect(const struct qn_optics *optics, struct qn_expected *ret) {
     double both_again = ready_settle(&optics->receiver, mean, ready), chance[4];
 
     *ret = (struct qn_expected){.live = (ready[0].live + ready[1].live) / 2};
+    for (unsigned k = 0; k < optics->source.n; k++) ret->vacuum[k] = optics->source.mean[k] < VACUUM;
     for (unsigned i = 0; i < n; i++) {
         const struct cell *cell = &cells[i];
         settle(&optics->receiver, ready, both_again, light_of(optics, cell), chance);
@@ -160,7 +162,7 @@ size_t qn_deviations(const struct qn_expected *expected, const struct qn_observe
             double chosen = expected->chosen[b][k], gain = expected->gain[b][k];
             double n = (double)observed->n[b][k], pulses = observed->pulses;
             if (!(chosen > 0)) continue;
-            compare(&list, "gain", b, k, n, pulses, chosen * gain);
+            compare(&list, expected->vacuum[k] ? "vacuum" : "gain", b, k, n, pulses, chosen * gain);
             if (errors_known[b] && gain > 0)
                 compare(&list, "qber", b, k, (double)observed->m[b][k], n, expected->error[b][k] / gain);
         }

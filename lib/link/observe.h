@@ -14,6 +14,7 @@ struct qn_expected { /* Chances per pulse. Basis: both ends' where they agree; t
     double gain[2][QN_INTENSITIES_MAX];    /* [basis][intensity]: of a click, given basis (of both) and intensity. */
     double error[2][QN_INTENSITIES_MAX];   /* Of a click with the wrong bit, likewise. */
     double chosen[2][QN_INTENSITIES_MAX];  /* That both ends choose this basis, and the source this intensity. */
+    bool vacuum[QN_INTENSITIES_MAX];       /* Intensities so weak that darks decide: their gain is called "vacuum". */
     double click;                          /* Of any click. */
     double clicks[2], ones[2], doubles[2]; /* Of a click in this detector basis; of one that reads 1 (a double click
                                             * reads 1 in half of the cases); of a double click. */

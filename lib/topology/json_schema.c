@@ -58,9 +58,12 @@ static void put_type(struct writer *writer, const struct field *field) {
         put_quantity(writer, field);
         break;
     case FIELD_LIST:
-        put(writer, "\"type\": \"array\", \"minItems\": 1, \"maxItems\": %d, \"items\": {", QN_TOPO_LIST_MAX);
+        put(writer, "\"anyOf\": [{\"type\": \"array\", \"minItems\": 1, \"maxItems\": %d, \"items\": {",
+            QN_TOPO_LIST_MAX);
         put_quantity(writer, field);
-        put(writer, "}");
+        put(writer, "}}, {");
+        put_quantity(writer, field);
+        put(writer, "}]");
         break;
     case FIELD_NAME:
     case FIELD_NODE:
