@@ -141,7 +141,7 @@ Test(rest, a_key_that_only_one_end_has_made_goes) {
     static const char yaml[] =
         "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source, source: single-photon, clock: 100MHz}\n"
         "  bob: {role: detector, efficiency: 80%, dark_rate: 100Hz, gate_window: 1ns}\n"
-        "links:\n  qkd: {between: [laser, bob], length: 10km, loss: 0.2dB/km, misalignment: 1%}\n";
+        "links:\n  qkd: {between: [laser, bob], length: 10km, loss: 0.2dB/km, misalignment: 1%, block_size: 20000}\n";
     uint64_t took = 0;
     for (unsigned i = 0; i < 40; i++) { /* The first is not cancelled, the others the earlier before its end. */
         struct network *network = network_new(yaml, 1400, 0, true);
