@@ -88,6 +88,14 @@ double qn_source_photons(const struct qn_source *source, unsigned intensity, uns
     return 0;
 }
 
+double qn_source_multi(const struct qn_source *source, unsigned intensity) {
+    if (source->mean[intensity] > 0.1)
+        return 1 - qn_source_photons(source, intensity, 0) - qn_source_photons(source, intensity, 1);
+    double sum = 0; /* Differences would lose a faint source's few pairs. */
+    for (unsigned n = 2; n < 40; n++) sum += qn_source_photons(source, intensity, n);
+    return sum;
+}
+
 void qn_stream_init(struct qn_stream *stream, const uint8_t key[32]) {
     qn_aes_init(&stream->aes, key);
     stream->nonce = 0;

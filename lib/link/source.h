@@ -35,6 +35,7 @@ struct qn_source {
 int qn_source_settle(struct qn_source *source);
 /* Chance of n photons in a pulse, and the generating function E[z^n], 0 <= z <= 1. */
 double qn_source_photons(const struct qn_source *source, unsigned intensity, unsigned n);
+double qn_source_multi(const struct qn_source *source, unsigned intensity); /* Chance of two or more. */
 double qn_source_generating(const struct qn_source *source, unsigned intensity, double z);
 
 struct qn_stream { /* The choices of one train. */

@@ -48,7 +48,10 @@ void bb84_count_corrected(struct block *block, const uint64_t *errors, size_t n)
 static void tagged(struct block *block, const struct qn_finite_terms *terms) {
     struct qn_finite *bounds = &block->bounds;
     uint64_t key = bb84_sum(block->counts.key_n), test = bb84_sum(block->counts.test_n);
-    double share = qn_tagged_fraction(block->session->parameters.mean, rate(block->clicks, block->pulses));
+    struct qn_source source;
+    bb84_source(block->session, &source);
+    double multi = qn_source_multi(&source, 0), clicks = rate(block->clicks, block->pulses);
+    double share = multi < clicks ? multi / clicks : 1;
     struct qn_secret secret = {.bits = key,
                                .error_upper =
                                    qn_qber_upper_rest(test, bb84_sum(block->counts.test_m), key, terms->eps_sec),

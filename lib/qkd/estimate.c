@@ -81,10 +81,3 @@ uint64_t qn_secret_length(const struct qn_secret *secret) {
                     (double)secret->tag_bits + 2 * log2(secret->epsilon);
     return length >= 1 ? (uint64_t)length : 0;
 }
-
-double qn_tagged_fraction(double mean_photons, double gain) {
-    if (!(gain > 0)) return 1;
-    if (!(mean_photons > 0)) return 0;
-    double multi = -expm1(-mean_photons) - mean_photons * exp(-mean_photons);
-    return multi < gain ? multi / gain : 1;
-}

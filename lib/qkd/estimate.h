@@ -25,8 +25,8 @@ struct qn_secret {
     uint64_t disclosed; /* Parities told during reconciliation. */
     uint64_t tag_bits;  /* Verification tag sent in the clear. */
     double epsilon;     /* Distance from a perfect key that amplification may leave. */
-    /* Fraction of the detected bits whose pulse may have held two photons or more: P(n >= 2) / gain,
-     * qn_tagged_fraction. 0 for a true single-photon source. */
+    /* Fraction of the detected bits whose pulse may have held two photons or more: P(n >= 2) / gain. 0 for
+     * a true single-photon source. */
     double tagged;
 };
 
@@ -39,8 +39,5 @@ struct qn_secret {
  * ignores photon-number splitting: the result is then no security claim. GLLP is sound but wasteful; decoy states,
  * which bound t from data, are not here. `tagged` is taken as exact: no statistics on it. */
 uint64_t qn_secret_length(const struct qn_secret *secret);
-
-/* P(n >= 2) / gain for Poisson pulses of this mean; 1 when the gain is not above 0, never more than 1. */
-double qn_tagged_fraction(double mean_photons, double gain);
 
 #endif

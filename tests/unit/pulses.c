@@ -214,6 +214,17 @@ Test(source, photon_numbers_add_up) {
             near("generating function", qn_source_generating(&sources[i], 0, z), sum, 1e-12);
         }
     }
+    near("multi", qn_source_multi(&sources[0], 0), 1 - exp(-0.6) * 1.6, 1e-14);
+    cr_assert_eq(qn_source_multi(&sources[1], 0), 0);
+    sources[0].mean[0] = 1e-8;
+    near("multi", qn_source_multi(&sources[0], 0) / 0.5e-16, 1, 1e-7);
+    struct qn_source pairs = {
+        .emission = QN_EMIT_HERALDED, .n = 1, .mean = {0.05}, .probability = {1}, .herald_efficiency = 0.5};
+    near("multi", qn_source_multi(&pairs, 0), 0.07029478458049887, 1e-14); /* Sixty times a laser's of that mean. */
+    pairs.mean[0] = 0.100001;
+    double above = qn_source_multi(&pairs, 0);
+    pairs.mean[0] = 0.099999; /* Either way of adding up. */
+    near("multi", qn_source_multi(&pairs, 0) / above, 1, 5e-5);
     /* A good herald leaves no vacuum; a faint pump leaves no pairs. */
     struct qn_source ideal = {
         .emission = QN_EMIT_HERALDED, .n = 1, .mean = {1e-4}, .probability = {1}, .herald_efficiency = 1};

@@ -320,13 +320,6 @@ Test(estimate, secret_length) {
     cr_assert_eq(qn_secret_length(&tagged), 0);
 }
 
-Test(estimate, tagged_fraction) {
-    near(qn_tagged_fraction(0.1, 0.05), (1 - 1.1 * exp(-0.1)) / 0.05, 1e-12);
-    cr_assert_eq(qn_tagged_fraction(0.5, 1e-3), 1);
-    cr_assert_eq(qn_tagged_fraction(0, 1e-3), 0);
-    cr_assert_eq(qn_tagged_fraction(0.1, 0), 1);
-}
-
 /* ---- hash */
 
 /* Bit by bit: value times point modulo x^128 + x^7 + x^2 + x + 1. */
