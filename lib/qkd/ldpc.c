@@ -190,24 +190,23 @@ static void choose_bits(struct ldpc_corrector *c, uint32_t f, uint32_t count) {
         if (!(known[x / 64] >> (x % 64) & 1)) histogram[c->certainty[x]]++;
     unsigned limit = 0;
     while (limit < 255 && below + histogram[limit] < count) below += histogram[limit++];
-    uint32_t at_limit = count - below;
+    uint64_t at_limit = histogram[limit], take = count - below, seen = 0; /* Of those alike, an even choice. */
     memset(asked, 0, columns * sizeof *asked);
     for (uint32_t x = 0; x < 64 * columns; x++) {
         if (known[x / 64] >> (x % 64) & 1 || c->certainty[x] > limit) continue;
-        if (c->certainty[x] == limit && at_limit == 0) continue;
-        if (c->certainty[x] == limit) at_limit--;
+        if (c->certainty[x] == limit && (seen++ * take) % at_limit >= take) continue;
         asked[x / 64] |= 1ull << (x % 64);
     }
 }
 
-/* What to ask next of a frame that did not decode: a fortieth of the syndrome, then twice that, ... */
+/* What to ask next of a frame that did not decode: a part of what the syndrome was, then twice that, ... */
 static void ask_more(struct ldpc_corrector *c, uint32_t f) {
     struct frame *frame = &c->frame[f];
     const uint64_t *known = c->known + (size_t)f * c->frames.code.columns;
     uint32_t left = 0;
     for (uint32_t w = 0; w < c->frames.code.columns; w++) left += (uint32_t)__builtin_popcountll(~known[w]);
-    unsigned doublings = frame->rounds < 3 ? 0 : frame->rounds - 2;
-    uint64_t more = doublings > 16 ? left : (uint64_t)(ldpc_syndrome_bits(&c->frames) / 40 + 1) << doublings;
+    unsigned doublings = frame->rounds - 1;
+    uint64_t more = doublings > 16 ? left : (uint64_t)(ldpc_syndrome_bits(&c->frames) / 32 + 1) << doublings;
     if (more > LDPC_ASK_BITS || more >= left) {
         frame->what = LDPC_REST;
         frame->asked = left;

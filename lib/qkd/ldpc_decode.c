@@ -229,6 +229,29 @@ static void set_scale(const struct ldpc_code *code, struct ldpc_decoder *d, uint
     for (unsigned worth = 0; worth < 64; worth++) d->scale[worth] = (uint8_t)((worth * scale + 16) / 32);
 }
 
+/* What the bits' worth is, less something for each check that fails: a decoder that is caught in a wrong pattern is
+ * sure of it, and when few checks fail they show where. */
+static void find_certainty(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome,
+                           uint32_t fails_total, uint8_t *ret_certainty) {
+    for (uint32_t c = 0; c < code->columns; c++) {
+        for (unsigned i = 0; i < 64; i++) {
+            int8_t value = d->posterior[64 * (size_t)c + ((i - d->turn[c]) & 63)];
+            ret_certainty[64 * (size_t)c + i] = (uint8_t)(value < 0 ? -value : value);
+        }
+    }
+    uint8_t penalty = fails_total < 64 * code->rows / 12 ? 16 : 2;
+    for (uint32_t r = 0; r < code->rows; r++) {
+        uint64_t fails = d->parity[r] ^ syndrome[r];
+        for (uint32_t e = code->row_start[r]; fails != 0 && e < code->row_start[r + 1]; e++) {
+            for (uint64_t bits = ldpc_rotate(fails, 0u - code->edges[e].shift); bits != 0; bits &= bits - 1) {
+                uint8_t *certainty =
+                    &ret_certainty[64 * (size_t)code->edges[e].column + (unsigned)__builtin_ctzll(bits)];
+                *certainty = *certainty < penalty ? 0 : (uint8_t)(*certainty - penalty);
+            }
+        }
+    }
+}
+
 unsigned ldpc_decode(const struct ldpc_kernels *kernels, const struct ldpc_code *code, struct ldpc_decoder *d,
                      const uint64_t *syndrome, const uint64_t *known, uint64_t *words, uint8_t *ret_certainty) {
     memset(d->messages, 0, 64 * (size_t)code->n_edges);
@@ -249,11 +272,6 @@ unsigned ldpc_decode(const struct ldpc_kernels *kernels, const struct ldpc_code 
             waited = 0;
         }
     }
-    for (uint32_t c = 0; c < code->columns; c++) {
-        for (unsigned i = 0; i < 64; i++) {
-            int8_t value = d->posterior[64 * (size_t)c + ((i - d->turn[c]) & 63)];
-            ret_certainty[64 * (size_t)c + i] = (uint8_t)(value < 0 ? -value : value);
-        }
-    }
+    find_certainty(code, d, syndrome, fails, ret_certainty);
     return 0;
 }
