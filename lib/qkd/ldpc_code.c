@@ -8,7 +8,8 @@
 
 #include "base/err.h"
 
-/* Degrees by rate: found by tools/ldpc-design. In thousandths: rows per column and columns of each degree, the first of
+/* Degrees by rate: found by tools/ldpc-design, but for the first two, where fewer edges leave fewer cycles of length 4
+ * among so few rows. In thousandths: rows per column and columns of each degree, the first of
  * which is 2. */
 enum { DEGREES = 5 };
 static const struct design {
@@ -26,10 +27,10 @@ static const struct design {
     {90, 9, 28, 1185, {{2, 81}, {3, 567}, {6, 124}, {15, 228}, {0, 0}}},
     {120, 9, 26, 1170, {{2, 108}, {3, 545}, {7, 213}, {22, 134}, {0, 0}}},
     {160, 9, 26, 1165, {{2, 144}, {3, 568}, {8, 147}, {19, 104}, {18, 37}}},
-    {220, 9, 24, 1155, {{2, 198}, {3, 524}, {7, 115}, {14, 101}, {24, 62}}},
-    {300, 9, 22, 1150, {{2, 270}, {3, 470}, {7, 149}, {17, 111}, {0, 0}}},
-    {500, 9, 21, 1130, {{2, 389}, {3, 364}, {5, 102}, {20, 88}, {9, 57}}},
-    {600, 9, 18, 1120, {{2, 401}, {3, 373}, {4, 88}, {10, 99}, {23, 39}}},
+    {220, 9, 24, 1145, {{2, 198}, {3, 524}, {7, 115}, {14, 101}, {24, 62}}},
+    {300, 9, 22, 1135, {{2, 270}, {3, 470}, {7, 149}, {17, 111}, {0, 0}}},
+    {500, 9, 21, 1115, {{2, 389}, {3, 364}, {5, 102}, {20, 88}, {9, 57}}},
+    {600, 9, 18, 1105, {{2, 401}, {3, 373}, {4, 88}, {10, 99}, {23, 39}}},
 };
 enum { DESIGNS = sizeof designs / sizeof designs[0] };
 

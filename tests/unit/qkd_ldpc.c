@@ -69,7 +69,7 @@ static struct result reconcile(size_t len, double qber, double estimate, uint64_
 Test(ldpc, discloses_little_in_few_rounds) {
     static const struct {
         double qber, most;
-    } points[] = {{0.005, 1.31}, {0.01, 1.25}, {0.02, 1.21}, {0.03, 1.19}, {0.05, 1.185}, {0.08, 1.17}, {0.11, 1.155}};
+    } points[] = {{0.005, 1.31}, {0.01, 1.25}, {0.02, 1.21}, {0.03, 1.195}, {0.05, 1.18}, {0.08, 1.16}, {0.11, 1.155}};
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
         struct result result = reconcile(4 * LDPC_FRAME_BITS, points[i].qber, points[i].qber, 10 + i);
         printf("# Q %4.1f %%: f %.4f, %u rounds\n", 100 * points[i].qber, result.efficiency, result.report.rounds);
@@ -148,8 +148,8 @@ Test(ldpc, code_of_a_size_never_changes) {
     }
     cr_assert_eq(digest, 0x2946bc99d826685dull, "0x%llx", (unsigned long long)digest);
     cr_assert_eq(ldpc_rows_for(1024, 0.02), 169);
-    cr_assert_eq(ldpc_rows_for(1024, 0.11), 573);
-    cr_assert_eq(ldpc_rows_for(100, 0.05), 34);
+    cr_assert_eq(ldpc_rows_for(1024, 0.11), 566);
+    cr_assert_eq(ldpc_rows_for(100, 0.05), 33);
 }
 
 Test(ldpc, all_instructions_decode_alike) {
