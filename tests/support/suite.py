@@ -13,13 +13,15 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CONFIGURATIONS = [
     # build folder, compiler, meson options, suites (None: all)
     ("build-clang", "clang", ["--buildtype=debug", "--optimization=0"], ["unit", "scenario", "chaos"]),
-    ("build-asan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "scenario", "chaos"]),
+    ("build-asan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"],
+     ["unit", "scenario", "chaos", "sanitized"]),  # The last: real daemons under attack.
     ("build", "gcc", ["--buildtype=release"], None),  # Last: its tests compare traces with the other builds.
 ]
 FUZZ = ("build-fuzz", "clang", ["--buildtype=debugoptimized", "--optimization=1", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dfuzz=true"],
         ["fuzz"])  # Only the fuzz targets.
 CONFIGURATIONS.insert(0, FUZZ)
-THREAD = ("build-tsan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit", "scenario", "chaos"])
+THREAD = ("build-tsan", "clang", ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"],
+          ["unit", "scenario", "chaos", "sanitized"])
 
 
 def run(command, **options):
@@ -77,7 +79,7 @@ def main():
         built = time.monotonic()
         command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs"]
         for suite in suites or []:
-            command += ["--suite", suite]
+            command += ["--suite", "e2e" if suite == "sanitized" and "--sanitized" in sys.argv else suite]
         command += [f"*{name}*" for name in arguments]
         environment = {**os.environ, "QNETD_CONTAINERS": "1" if "--containers" in sys.argv else "0", "QNETD_BUILD": os.path.join(ROOT, folder), "ASAN_OPTIONS": "detect_leaks=1",
                        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
