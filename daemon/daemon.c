@@ -51,7 +51,7 @@ static void on_stopped(struct daemon *daemon);
 static void carry_out(struct daemon *daemon, const struct qn_actions *actions) {
     for (size_t i = 0; i < actions->len; i++) {
         const struct qn_action *action = &actions->list[i];
-        const uint8_t *bytes = actions->bytes.data + action->offset;
+        const uint8_t *bytes = action->len > 0 ? actions->bytes.data + action->offset : NULL;
         struct peer *peer;
         switch (action->type) {
         case QN_ACTION_SEND:

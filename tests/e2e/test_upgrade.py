@@ -93,6 +93,8 @@ class Messages(unittest.TestCase):
         old = {"session_schema": protolite.Schema("session", folder=folder),
                "schema": protolite.Schema(*noise_peer.ENVELOPE_FILES, folder=folder)}
 
+        said = protolite.Schema(*noise_peer.ENVELOPE_FILES, folder=folder)
+
         class OldPeer(noise_peer.Peer):
             session_schema, schema = old["session_schema"], old["schema"]
 
@@ -105,9 +107,9 @@ class Messages(unittest.TestCase):
                 private = file.read()
             peer, n_heard, self.unknown = None, 0, set()
             for name, packed in golden_bodies(old["schema"]):
-                old["schema"].unknown.clear()
-                old["schema"].decode(old["schema"].messages["Envelope"][name][1], packed)
-                if old["schema"].unknown:
+                said.unknown.clear()
+                said.decode(said.messages["Envelope"][name][1], packed)
+                if said.unknown:
                     continue  # It would not say so.
                 if peer is None:
                     peer = OldPeer(bob.ports[0], private, lab.keys["bob"], versions=(version, version))
