@@ -173,7 +173,7 @@ class Generated(Case):
         everything = self.json("help")
         self.assertEqual([command["name"] for command in everything["commands"]], self.commands())
         self.assertEqual([command["name"] for command in self.json("help", "fault")["commands"]],
-                         ["fault cut", "fault restore", "fault delay", "fault eve", "fault clear"])
+                         ["fault cut", "fault restore", "fault delay", "fault eve", "fault attack", "fault clear"])
         (pair,) = self.json("help", "request-pair")["commands"]
         self.assertEqual(pair["operands"][0]["kind"], "node")
         self.assertIn({"name": "measure", "kind": "choice", "value": None, "choices": "z|xz|xyz|chsh",

@@ -105,7 +105,7 @@ def main():
     parser = argparse.ArgumentParser()
     for option in ("topology", "node", "identity", "control", "log-format"):
         parser.add_argument("--" + option, required=True)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     role = dict(item.split("=") for item in os.environ.get("FAKE_NODE", "").split()).get(options.node, "")
     started = time.monotonic_ns()
     print("{\"msg\":\"fake node " + options.node + " starts\"}", flush=True)
