@@ -48,6 +48,12 @@ static void log_event(struct daemon *daemon, const uint8_t *bytes, size_t len) {
 
 static void on_stopped(struct daemon *daemon);
 
+/* For tests (QNETD_CRASH_AFTER_SENT): what was sent so far arrives, and nothing after it. */
+static void crash(struct lane *lane) {
+    if (lane->conn != NULL) outlet_flush(&lane->conn->outlet);
+    _exit(128 + SIGKILL); /* To peers the same as being killed, which the sandbox would not allow. */
+}
+
 static void carry_out(struct daemon *daemon, const struct qn_actions *actions) {
     for (size_t i = 0; i < actions->len; i++) {
         const struct qn_action *action = &actions->list[i];
@@ -58,6 +64,7 @@ static void carry_out(struct daemon *daemon, const struct qn_actions *actions) {
             peer = peers_find(&daemon->peers, action->peer);
             assert(peer != NULL); /* The node sends to neighbours only. */
             lane_send(&peer->lanes[action->plane], bytes, action->len);
+            if (daemon->crash_after > 0 && --daemon->crash_after == 0) crash(&peer->lanes[action->plane]);
             break;
         case QN_ACTION_REPLY:
             control_reply(daemon, action->client, bytes, action->len);
@@ -396,6 +403,8 @@ int daemon_run(const struct config *config) {
     daemon->wake_at_ns = UINT64_MAX;
     daemon->wake_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (daemon->wake_fd < 0 || uv_loop_init(&daemon->loop) < 0) daemon_fatal(daemon, "out of file descriptors");
+    const char *crash_after = getenv("QNETD_CRASH_AFTER_SENT");
+    daemon->crash_after = crash_after != NULL ? strtoull(crash_after, NULL, 10) : 0;
     notify_init(&daemon->notify);
     init_handles(daemon);
     int rc = open_all(daemon);

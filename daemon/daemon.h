@@ -46,6 +46,7 @@ struct daemon {
     struct qn_event *pending; /* Owned; none of them has bytes. */
     size_t n_pending, cap_pending;
     uint64_t n_steps;
+    uint64_t crash_after; /* Messages still to be sent before the process kills itself, for tests; 0: never. */
     uv_poll_t wake; /* Of wake_fd, a timerfd: libuv's timers are too coarse. */
     int wake_fd;
     uint64_t wake_at_ns; /* Monotonic; what wake_fd is set to. */

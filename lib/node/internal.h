@@ -207,6 +207,7 @@ struct pair {       /* This node's half of an entangled pair. */
     uint64_t user_request;
     uint64_t teleport; /* Waits for the correction of a state that this request sends; 0: it is the user's. */
     bool is_head;
+    bool lost; /* The far half went down with its owner. */
     uint8_t axis, outcome;
     bool measured;
     struct list queue; /* In a circuit's list of waiting pairs, or the node's list of delivered ones. */
@@ -222,6 +223,7 @@ void pair_give_memory(struct qn_node *node, struct pair *pair); /* Its qubit is 
 void pair_detach(struct qn_node *node, struct pair *pair);      /* From its link request: it is delivered. */
 void pair_free(struct qn_node *node, struct pair *pair,
                bool discard_qubit); /* Gives its memory back and asks for more if wanted. */
+void pair_on_peer_gone(struct qn_node *node, uint16_t peer);
 double pair_fidelity_now(const struct qn_node *node, const struct pair *pair);
 bool frame_flips(uint32_t frame, uint8_t axis); /* Does Z^(bit 0) X^(bit 1) turn this axis round? */
 bool memory_take(struct qn_node *node);
@@ -399,7 +401,7 @@ struct link_state;
 int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultRequest *m); /* -QN_EINVAL */
 void bb84_attack_end(struct qn_node *node, uint16_t link);
 const char *bb84_attack_name(const struct link_state *link); /* "" if there is none. */
-void bb84_on_room(struct qn_node *node, uint16_t peer); /* The channel may have room again. */
+void bb84_on_room(struct qn_node *node, uint16_t peer);      /* The channel may have room again. */
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m);
 void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
 void bb84_mark_peers(const struct qn_node *node, bool *marks);
@@ -431,12 +433,16 @@ struct link_state { /* Counters and faults of one link, at every node of it. */
     bool mine;      /* This node is an end or the station. */
     bool planned;   /* plan is set: an entanglement link. */
     struct qn_link_plan plan;
-    double eve;                /* Fraction of the pulses intercepted: LinkInfo. */
-    struct qn_attack attack;   /* On the quantum channel. */
-    enum classical_attack { CLASSICAL_HONEST, CLASSICAL_CHANGE, CLASSICAL_REPLAY } classical_attack; /* On QKD's messages. */
-    double drift_turn;         /* Of the misalignment, radians a second; 0: none. */
+    double eve;              /* Fraction of the pulses intercepted: LinkInfo. */
+    struct qn_attack attack; /* On the quantum channel. */
+    enum classical_attack {
+        CLASSICAL_HONEST,
+        CLASSICAL_CHANGE,
+        CLASSICAL_REPLAY
+    } classical_attack; /* On QKD's messages. */
+    double drift_turn;  /* Of the misalignment, radians a second; 0: none. */
     uint64_t drift_since_ns;
-    double seen_misalignment;  /* Followed from block to block, if has_seen. */
+    double seen_misalignment; /* Followed from block to block, if has_seen. */
     bool has_seen;
     double qber; /* Last measured; negative: none. */
     uint64_t pairs, attempts, sifted_bits, secret_bits;

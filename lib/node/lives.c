@@ -190,6 +190,7 @@ static void end_life(struct qn_node *node, struct remote *remote, const struct v
     link_on_peer_gone(node, id);
     teleport_on_peer_gone(node, id);
     request_on_peer_gone(node, id);
+    pair_on_peer_gone(node, id);
     bb84_on_peer_gone(node, id);
 }
 

@@ -88,8 +88,23 @@ void pair_free(struct qn_node *node, struct pair *pair, bool discard_qubit) {
     free(pair);
 }
 
+/* The user keeps the near half, which is what it was, on its own; but it is a pair no more. */
+void pair_on_peer_gone(struct qn_node *node, uint16_t peer) {
+    unsigned n = 0;
+    for (struct list *item = node->delivered.next; item != &node->delivered; item = item->next) {
+        struct pair *pair = CONTAINER_OF(item, struct pair, queue);
+        if (pair->peer != peer || pair->lost) continue;
+        pair->lost = true;
+        n++;
+    }
+    if (n > 0)
+        node_event(node, LEVEL_WARNING, "pairs_lost", node_name(node, peer),
+                   "%u pairs have lost their far halves; discard them to free their memories", n);
+}
+
 /* Werner parameter after decay in both memories: z falls with T1, x and y with T2 (physics.md B.5, twirled). */
 double pair_fidelity_now(const struct qn_node *node, const struct pair *pair) {
+    if (pair->lost) return 0.25; /* A product, with whatever state at the other end. */
     double w = qn_werner_parameter(pair->goodness), age = (double)(node->now_ns - pair->since_ns) * 1e-9;
     if (node->now_ns < pair->since_ns) return pair->goodness;
     const struct qn_topo_node *ends[2] = {node->hardware, NULL};

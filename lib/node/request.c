@@ -236,7 +236,8 @@ void pair_describe(const struct qn_node *node, const struct pair *pair, Qnet__V1
     info->link = (char *)(uintptr_t)link_name(node, pair->link);
     info->sequence = pair->state == PAIR_USABLE ? pair->id : pair->sequence;
     info->circuit = pair->circuit_id;
-    info->state = (char *)(uintptr_t)(pair->state == PAIR_USABLE && pair->teleport == 0 ? "usable" : "pending");
+    bool usable = pair->state == PAIR_USABLE && pair->teleport == 0;
+    info->state = (char *)(uintptr_t)(pair->lost ? "lost" : usable ? "usable" : "pending");
     info->fidelity = pair_fidelity_now(node, pair);
     info->age_ns = node->now_ns > pair->since_ns ? node->now_ns - pair->since_ns : 0;
     info->outcome = pair->outcome;

@@ -377,13 +377,26 @@ static void requests_on_peer_gone(struct qn_node *node, uint16_t peer) {
     }
 }
 
+static void drop_waiting(struct qn_node *node, struct offer *offer) { /* Their corrections will not come. */
+    for (;;) {
+        size_t i = 0;
+        uint64_t id;
+        void *pair;
+        if (!qn_map_next(&offer->waiting, &i, &id, &pair)) return;
+        qn_map_remove(&offer->waiting, id);
+        pair_free(node, pair, true);
+    }
+}
+
 void teleport_on_peer_gone(struct qn_node *node, uint16_t peer) {
     requests_on_peer_gone(node, peer);
     if (node->teleports == NULL) return;
     for (struct list *item = node->teleports->offers.next, *next; item != &node->teleports->offers; item = next) {
         next = item->next;
         struct offer *offer = CONTAINER_OF(item, struct offer, link);
-        if (offer->from == peer) free_offer(node, offer);
+        if (offer->from != peer) continue;
+        drop_waiting(node, offer);
+        free_offer(node, offer);
     }
 }
 

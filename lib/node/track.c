@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "link/bell.h"
 #include "base/canary.h"
+#include "link/bell.h"
 #include "node/circuit.h"
 
 #define RECORDS_MAX 65536

@@ -235,6 +235,36 @@ Test(lives, of_two_equal_parts_one_gives_way) {
     network_free(network);
 }
 
+Test(lives, a_pair_whose_far_half_is_gone_is_said_to_be_lost) {
+    struct network *network = pair_network(711);
+    uint64_t q[2];
+    keep_pair(network, "a", "b", q);
+    cluster_crash(network->cluster, 1);
+    run(network, 2 * DEAD_AFTER);
+    cr_assert_eq(network_events(network, "a", "pairs_lost"), 1);
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__ListRequest m = QNET__V1__LIST_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_LIST;
+    request.list = &m;
+    m.kind = QNET__V1__LIST_KIND__LIST_KIND_PAIRS;
+    uint64_t client = network_ask(network, "a", &request);
+    network_wait(network, client, 1);
+    cr_assert_str_eq(network_pair(network, client, 0)->state, "lost");
+    cr_assert_float_eq(network_pair(network, client, 0)->fidelity, 0.25, 1e-12);
+    network_gate(network, "a", MEASURE, &q[0], 1, z_axis, 3); /* The near half is still there. */
+    network_free(network);
+}
+
+Test(lives, teleports_say_how_long_a_state_takes) {
+    struct network *network = chain_network(712);
+    const Qnet__V1__ControlResponse *response =
+        network_wait(network, network_ask_teleport(network, "a", "c", 1, 1, 9), 30);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_TELEPORT_SUMMARY);
+    cr_assert_gt(response->teleport_summary->median_ns, 0);
+    cr_assert_leq(response->teleport_summary->median_ns * 5, response->teleport_summary->elapsed_ns);
+    network_free(network);
+}
+
 Test(lives, an_operator_may_declare_a_node_dead_that_still_runs) {
     struct network *network = chain_network(707);
     uint64_t q[2], old = life(network, "c");
