@@ -36,15 +36,21 @@ static void sift_down(struct qn_timers *timers, size_t i) {
     place(timers, i, timer);
 }
 
+int qn_timers_reserve(struct qn_timers *timers, size_t n) {
+    if (n <= timers->cap) return 0;
+    size_t cap = timers->cap == 0 ? 16 : timers->cap * 2;
+    if (cap < n) cap = n;
+    struct qn_timer **heap = realloc(timers->heap, cap * sizeof *heap);
+    if (heap == NULL) return -QN_ENOMEM;
+    timers->heap = heap;
+    timers->cap = cap;
+    return 0;
+}
+
 int qn_timers_set(struct qn_timers *timers, struct qn_timer *timer, uint64_t due_ns) {
     if (timer->slot == 0) {
-        if (timers->len == timers->cap) {
-            size_t cap = timers->cap == 0 ? 16 : timers->cap * 2;
-            struct qn_timer **heap = realloc(timers->heap, cap * sizeof *heap);
-            if (heap == NULL) return -QN_ENOMEM;
-            timers->heap = heap;
-            timers->cap = cap;
-        }
+        int rc = qn_timers_reserve(timers, timers->len + 1);
+        if (rc < 0) return rc;
         place(timers, timers->len++, timer);
     }
     timer->due_ns = due_ns;

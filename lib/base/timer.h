@@ -23,6 +23,7 @@ struct qn_timers {
     uint64_t next_order;
 };
 
+int qn_timers_reserve(struct qn_timers *timers, size_t n); /* So many can be set without fail. -QN_ENOMEM. */
 int qn_timers_set(struct qn_timers *timers, struct qn_timer *timer,
                   uint64_t due_ns); /* Moves one that is set. -QN_ENOMEM leaves it as it was. */
 void qn_timers_clear(struct qn_timers *timers, struct qn_timer *timer); /* No harm if not set. */

@@ -55,7 +55,7 @@ void node_event(struct qn_node *node, unsigned level, const char *code, const ch
 }
 
 void node_timer(struct qn_node *node, struct qn_timer *timer, uint64_t due_ns) {
-    if (qn_timers_set(&node->timers, timer, due_ns) < 0) node->n_dropped++;
+    if (qn_timers_set(&node->timers, timer, due_ns) < 0) abort(); /* What is never late would never be answered. */
 }
 
 const char *node_name(const struct qn_node *node, uint16_t id) {
@@ -124,7 +124,8 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     qn_csprng_init(&node->secret, config->secret);
     qn_rng_init(&node->physics, topology->seed, "physics", config->self);
     qn_rng_init(&node->choices, topology->seed, "choices", config->self);
-    int rc = qn_arena_init(&node->arena, QN_ARENA_SIZE);
+    int rc = qn_timers_reserve(&node->timers, 64); /* More than a node needs to begin. */
+    if (rc == 0) rc = qn_arena_init(&node->arena, QN_ARENA_SIZE);
     if (rc == 0) rc = qn_arena_init(&node->request_arena, QN_ARENA_SIZE);
     if (rc == 0) rc = transport_init(node);
     if (rc == 0) rc = init_links(node);

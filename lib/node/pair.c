@@ -39,7 +39,7 @@ struct pair *pair_of_qubit(const struct qn_node *node, qn_qubit qubit) {
 
 void pair_bind(struct qn_node *node, struct pair *pair, qn_qubit qubit) {
     pair->qubit = qubit;
-    if (qn_map_put(&node->qubits, qubit, pair) < 0) node->n_dropped++;
+    if (qn_map_put(&node->qubits, qubit, pair) < 0) abort(); /* The qubit is ours already; see lib/plane/README.md. */
 }
 
 bool memory_take(struct qn_node *node) {
