@@ -150,6 +150,9 @@ void reach_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Reach
     if (note(remote, m->incarnation, m->version, lost, n)) {
         flood(node, remote, from);
         update(node, QN_NO_NODE);
+        for (size_t i = 0; i < node->topology->n_nodes; i++) /* A way may be whole again: no need to wait for timers. */
+            if (node->remotes[i].ways[QN_CLASSICAL].channel.first != NULL)
+                transport_repeat(node, &node->remotes[i].ways[QN_CLASSICAL]);
     }
     free(lost);
 }

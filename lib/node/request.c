@@ -93,6 +93,8 @@ static void timeout_generic(struct request *request) {
         why = "the other end of the link did not answer";
     else if (request->direct != NULL)
         why = "pairs come too slowly, or the quantum channel is down";
+    if (error == -QN_ETIMEOUT && request->delivered >= request->wanted)
+        why = "what the other end has to tell of them has not come: the classical channel to it is slow or was down";
     if (error == -QN_ETIMEOUT) lost = lost_host(node);
     if (lost != NULL) error = -QN_EUNREACHABLE;
     int away = error == -QN_ETIMEOUT && request->circuit != NULL ? circuit_lost_node(node, request->circuit) : -1;
