@@ -21,7 +21,7 @@ from harness import eventually
 
 BUILD = os.environ.get("QNETD_BUILD", "build")
 QNETCTL = os.path.join(BUILD, "tools", "qnetctl", "qnetctl")
-KILLS = int(os.environ.get("QNETD_KILLS", "40"))
+KILLS = int(os.environ.get("QNETD_KILLS", "40"))  # 300 is about two minutes.
 CYCLES = int(os.environ.get("QNETD_CYCLES", "6"))
 SLOW = 4 if harness.SANITIZED else 1
 LINK = "model: ideal, fidelity: 1.0, probability: 50%, length: 1km, attempt_time: 10us"
