@@ -272,7 +272,8 @@ void link_on_clicked(struct qn_node *node, uint16_t from, const Qnet__V1__Clicke
 void link_on_quantum_up(struct qn_node *node, uint16_t peer);
 void link_on_peer_gone(struct qn_node *node, uint16_t peer);
 void link_mark_peers(const struct qn_node *node, bool *marks); /* Whom a request here counts on. */
-void link_release_all(struct qn_node *node);
+void link_release_all(struct qn_node *node); /* Their pairs and memories, too. */
+void link_free_all(struct qn_node *node);    /* When the node goes. */
 void link_wake_all(struct qn_node *node); /* Memory has become free. */
 uint16_t link_station(const struct qn_node *node, uint16_t link);
 uint8_t axes_draw(struct qn_rng *rng, uint32_t set, bool is_head);

@@ -115,6 +115,14 @@ void link_on_quantum_up(struct qn_node *node, uint16_t peer) { /* Photons sent w
 
 /* ---- life of a request ---- */
 
+static void request_free(struct link_request *request) {
+    list_remove(&request->link);
+    qn_buf_release(&request->axes);
+    qn_buf_release(&request->bells);
+    qn_buf_release(&request->bits);
+    free(request);
+}
+
 static void destroy(struct qn_node *node, struct link_request *request) {
     request->closed = true;
     while (!list_is_empty(&request->pairs)) {
@@ -123,11 +131,7 @@ static void destroy(struct qn_node *node, struct link_request *request) {
         pair_free(node, pair, true);
     }
     if (!request->prepaid) memory_give(node, request->holding); /* Promised to pairs that will not come. */
-    list_remove(&request->link);
-    qn_buf_release(&request->axes);
-    qn_buf_release(&request->bells);
-    qn_buf_release(&request->bits);
-    free(request);
+    request_free(request);
 }
 
 void link_send_cancel(struct qn_node *node, uint16_t to, const struct link_name *name, int error, const char *detail) {
@@ -457,6 +461,11 @@ void link_mark_peers(const struct qn_node *node, bool *marks) {
         const struct link_request *request = CONTAINER_OF(item, struct link_request, link);
         marks[request->other] = marks[link_station(node, request->link_index)] = true;
     }
+}
+
+void link_free_all(struct qn_node *node) {
+    while (!list_is_empty(&node->link_requests))
+        request_free(CONTAINER_OF(node->link_requests.next, struct link_request, link));
 }
 
 void link_release_all(struct qn_node *node) {

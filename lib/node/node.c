@@ -157,12 +157,7 @@ void qn_node_free(struct qn_node *node) {
     bb84_release(node);
     circuit_release_all(node);
     node_abandon_ops(node, -QN_ESHUTDOWN);
-    while (!list_is_empty(&node->link_requests)) {
-        struct link_request *request = CONTAINER_OF(node->link_requests.next, struct link_request, link);
-        list_remove(&request->link);
-        qn_buf_release(&request->axes);
-        free(request);
-    }
+    link_free_all(node);
     size_t i = 0;
     for (void *pair; qn_map_next(&node->pairs, &i, NULL, &pair);) free(pair);
     keys_release(node);
