@@ -120,7 +120,13 @@ static void on_timeout(struct request *request) {
         why = "no pads: does the other end have the same initial secret, and can its store be written?";
     else if (session != NULL && !session->accepted)
         why = "the other end did not answer";
-    request_fail(request, error, "%u blocks done when the deadline passed; %s", request->delivered, why);
+    double block_s =
+        session != NULL && session->accepted ? (double)session->block_pulses / session->parameters.clock_hz : 0;
+    if (error == -QN_ETIMEOUT && block_s > 0)
+        request_fail(request, error, "%u blocks done when the deadline passed; the pulses of one take %.3g s",
+                     request->delivered, block_s);
+    else
+        request_fail(request, error, "%u blocks done when the deadline passed; %s", request->delivered, why);
 }
 
 static int find_link(const struct qn_node *node, uint16_t peer) {
@@ -175,9 +181,9 @@ static void send_start(struct session *session) {
 }
 
 static void choose_and_start(struct session *session) {
-    bb84_choose_sizes(session, session->block_pulses_asked);
-    if (session->block_pulses / session->train_pulses >= TRAINS_MAX)
-        bb84_session_fail(session, -QN_ELIMIT, "the block has too many pulses for this link; ask for smaller ones");
+    if (bb84_choose_sizes(session, session->block_pulses_asked) < 0)
+        bb84_session_fail(session, -QN_ELIMIT,
+                          "a block of so many pulses is too large on this link; ask for smaller ones");
     else
         send_start(session);
 }

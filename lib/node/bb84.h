@@ -191,7 +191,7 @@ void bb84_parameters_pack(const struct bb84_parameters *parameters, Qnet__V1__Qk
 /* Names every parameter that differs, "name: ours here, theirs there"; false if any does. */
 bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__QkdParameters *theirs, char *ret_text,
                            size_t size);
-void bb84_choose_sizes(struct session *session, uint64_t block_pulses);
+int bb84_choose_sizes(struct session *session, uint64_t block_pulses);
 void bb84_optics(const struct session *session, struct qn_optics *ret); /* Of the link, attacks and drift included. */
 void bb84_optics_honest(const struct session *session, struct qn_optics *ret);
 unsigned bb84_classes(const struct bb84_parameters *parameters);

@@ -12,9 +12,10 @@
 
 /* Of a block, when the user says nothing: the key grows with it, and so does the wait. */
 #define BLOCK_KEY_BITS 1e7
-#define BLOCK_SECONDS 4.0        /* ...unless that takes longer than this,... */
-#define BLOCK_KEY_BITS_LEAST 1e5 /* ...but this much at least,... */
-#define BLOCK_SECONDS_MOST 20.0  /* ...if it takes no longer than that. */
+#define BLOCK_SECONDS 4.0         /* ...unless that takes longer than this,... */
+#define BLOCK_KEY_BITS_LEAST 1e5  /* ...but this much at least,... */
+#define BLOCK_KEY_BITS_MOST 1.3e8 /* Amplification takes no more at once. */
+#define BLOCK_SECONDS_MOST 20.0   /* ...if it takes no longer than that. */
 
 static const struct {
     enum bb84_bound bound;
@@ -118,7 +119,7 @@ static void compare_words(struct difference *difference, const char *name, const
 bool bb84_parameters_agree(const struct bb84_parameters *ours, const Qnet__V1__QkdParameters *theirs, char *ret_text,
                            size_t size) {
     struct difference difference = {ret_text, size, 0};
-    char name[32];
+    char name[48];
     ret_text[0] = '\0';
     compare_words(&difference, "bound", bb84_bound_name(ours->bound), bb84_bound_name((enum bb84_bound)theirs->bound));
     compare(&difference, "intensities", ours->decoy.n, (double)theirs->n_intensities);
@@ -199,7 +200,8 @@ static uint64_t whole(double pulses, uint64_t least, uint64_t most) {
     return !(pulses > (double)least) ? least : pulses >= (double)most ? most : (uint64_t)pulses;
 }
 
-void bb84_choose_sizes(struct session *session, uint64_t block_pulses) {
+/* -QN_ELIMIT: more trains, or a longer key, than one block may have. */
+int bb84_choose_sizes(struct session *session, uint64_t block_pulses) {
     double wanted = session->node->topology->links[session->link_index].block_size;
     double click, rate = key_bits_per_pulse(session, &click), clock = session->parameters.clock_hz;
     double pulses = (wanted > 0 ? wanted : BLOCK_KEY_BITS) / rate;
@@ -212,6 +214,7 @@ void bb84_choose_sizes(struct session *session, uint64_t block_pulses) {
     session->train_pulses = whole(TRAIN_CLICKS / click, 1000, TRAIN_PULSES_MAX);
     uint64_t trains = (session->block_pulses + session->train_pulses - 1) / session->train_pulses;
     session->train_pulses = (session->block_pulses + trains - 1) / trains; /* All of about the same size. */
+    return trains > TRAINS_MAX || (double)session->block_pulses * rate > BLOCK_KEY_BITS_MOST ? -QN_ELIMIT : 0;
 }
 
 /* ---- the link as it is now ---- */
