@@ -127,9 +127,10 @@ static void refuse(struct conn *conn, enum refusal refusal, const char *why) {
 
 static void make_room(struct daemon *daemon, struct conn *newcomer) {
     unsigned n_pending = daemon->listeners[0].n_pending + daemon->listeners[1].n_pending;
-    if (count_origin(daemon, newcomer->origin) > LISTENER_PENDING_ADDRESS_MAX)
+    unsigned more = daemon->peers.n_dialers * LISTENER_PER_PEER;
+    if (count_origin(daemon, newcomer->origin) > LISTENER_PENDING_ADDRESS_MAX + more)
         refuse(find_victim(daemon, newcomer, true), REFUSED_FULL, "too many handshakes of this address");
-    else if (n_pending > daemon->descriptors.handshakes)
+    else if (n_pending > daemon->descriptors.handshakes + more)
         refuse(find_victim(daemon, newcomer, false), REFUSED_FULL, "too many handshakes under way");
 }
 
@@ -218,10 +219,8 @@ static int listen_on(struct listener *listener, const char *host, uint16_t port)
 
 static void init_arrivals(struct daemon *daemon) {
     double rate = daemon->config->options.connection_rate;
-    unsigned burst = LISTENER_BURST;
+    unsigned burst = LISTENER_BURST + LISTENER_PER_PEER * daemon->peers.n_dialers;
     uint8_t key[16];
-    for (size_t i = 0; i < daemon->peers.len; i++)
-        if (daemon->peers.list[i].dials_us) burst += LISTENER_BURST_PEER;
     randombytes_buf(key, sizeof key);
     qn_rate_init(&daemon->arrivals, rate, burst, key);
 }

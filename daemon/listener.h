@@ -12,11 +12,12 @@ struct daemon;
 #define LISTENER_PENDING_MAX 64         /* Handshakes under way, both planes together. */
 #define LISTENER_PENDING_ADDRESS_MAX 16 /* Of one address. */
 
-/* Connections of one address in a second, and at once. The other nodes of a testbed may all share one address, so each
- * neighbour that dials us adds LISTENER_BURST_PEER to the burst: they may all come at the same time. */
+/* Connections of one address in a second, and at once. */
 #define LISTENER_RATE 20
 #define LISTENER_BURST 5
-#define LISTENER_BURST_PEER 2
+/* The other nodes of a testbed may all share one address, and come at the same time: each neighbour that dials us adds
+ * so much to the burst and to both limits of pending handshakes. */
+#define LISTENER_PER_PEER 2
 
 enum refusal { REFUSED_RATE, REFUSED_FULL, REFUSED_N }; /* Names in refusal_names. */
 extern const char *const refusal_names[REFUSED_N];

@@ -379,6 +379,7 @@ int peers_init(struct daemon *daemon) {
     for (size_t i = 0; i < topology->n_nodes; i++) {
         if (i == self || !qn_topology_is_neighbour(topology, self, (uint16_t)i)) continue;
         peer_init(&daemon->peers.list[daemon->peers.len++], daemon, (uint16_t)i);
+        daemon->peers.n_dialers += i < self;
     }
     return 0;
 }

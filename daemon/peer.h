@@ -60,6 +60,7 @@ struct peer {
 struct peers {
     struct peer *list; /* Owned, by rising index. */
     size_t len;
+    unsigned n_dialers; /* How many of them dial us. */
     bool stopping;
 };
 
