@@ -252,6 +252,11 @@ static int on_who_has(struct qn_plane *plane, uint16_t from, const Qnet__V1__Who
         who_has.causes[i] = (uint16_t)m->causes[i];
         who_has.lives[i] = m->n_lives != 0 ? read_life(m->lives[i]) : QN_LIFE_UNKNOWN;
     }
+    for (size_t i = 0; i < who_has.n_causes; i++) { /* Of a life we never met the asker may be the only one to tell. */
+        uint32_t present = life_at(plane, who_has.causes[i]);
+        if (who_has.lives[i] != QN_LIFE_UNKNOWN && present != QN_LIFE_UNKNOWN && present != who_has.lives[i])
+            qn_plane_on_down(plane, who_has.causes[i], who_has.lives[i]);
+    }
     r11_who_has(plane, &who_has);
     return 0;
 }
