@@ -144,6 +144,7 @@ void reach_on_life_over(struct qn_node *node, struct remote *remote);
 bool lives_is_over(const struct remote *remote, uint64_t incarnation);
 bool lives_is_over_for(const struct qn_node *node, uint16_t id, uint32_t epoch); /* Of which these are the low bits. */
 bool lives_meet(struct qn_node *node, struct remote *remote, uint64_t incarnation); /* False: that life is over. */
+void lives_tell_plane(struct qn_node *node); /* A new one: of all lives that are over. */
 void lives_tell(struct qn_node *node, uint16_t peer, enum qn_plane_id plane);
 void lives_tell_fenced(struct qn_node *node, struct remote *remote, uint64_t incarnation);
 int lives_declare(struct qn_node *node, uint16_t id, Qnet__V1__DownCause cause); /* -QN_ENOT_FOUND: never met. */

@@ -55,6 +55,14 @@ bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarna
 
 /* ---- telling ---- */
 
+void lives_tell_plane(struct qn_node *node) {
+    for (size_t i = 0; i < node->topology->n_nodes * LIVES_MAX; i++) {
+        uint64_t incarnation = node->remotes[i / LIVES_MAX].gone[i % LIVES_MAX].incarnation;
+        if (incarnation != 0)
+            qn_plane_on_down(node->plane, (uint16_t)(i / LIVES_MAX), (uint32_t)(incarnation & 0x7fff));
+    }
+}
+
 static void fill(Qnet__V1__Down *down, uint16_t node, const struct verdict *verdict) {
     qnet__v1__down__init(down);
     down->node = node;

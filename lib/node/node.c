@@ -103,6 +103,7 @@ int node_begin_life(struct qn_node *node) {
     node->next_create = (uint32_t)(epoch << 17);
     node->next_circuit = node->next_request = (uint64_t)node->self << 48 | epoch << 33 | 1;
     transport_start(node);
+    lives_tell_plane(node);
     station_start(node);
     return 0;
 }

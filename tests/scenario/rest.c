@@ -251,3 +251,26 @@ Test(rest, old_news_do_not_break_the_channel_to_the_next_life) {
     expect_rest(network, "old news", 0);
     network_free(network);
 }
+
+/* A node that was fenced still knows which lives were over before, for those who ask it where a qubit is. */
+Test(rest, a_fenced_node_remembers_who_is_dead) {
+    struct network *network = network_chain(2, IDEAL, "", 1504, 0);
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__DeclareDeadRequest m = QNET__V1__DECLARE_DEAD_REQUEST__INIT;
+    measure(network, "n0", keep_one(network, "n0", "n3", NULL)); /* All have met. */
+    cluster_crash(network->cluster, 3);
+    cluster_start(network->cluster, 3);
+    run_for(network, 1000 * MS);
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_DECLARE_DEAD;
+    request.declare_dead = &m;
+    m.node = (char *)(uintptr_t) "n2";
+    network_wait(network, network_ask(network, "n1", &request), 1);
+    run_for(network, 1000 * MS);
+    uint64_t qubit = keep_one(network, "n0", "n1", NULL);
+    cluster_crash(network->cluster, 1);
+    cluster_start(network->cluster, 1);
+    run_for(network, 1000 * MS);
+    measure(network, "n0", qubit);
+    expect_rest(network, "fenced", 0);
+    network_free(network);
+}
