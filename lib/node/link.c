@@ -479,7 +479,8 @@ void link_on_peer_gone(struct qn_node *node, uint16_t peer) {
         struct link_request *request = CONTAINER_OF(item, struct link_request, link);
         uint16_t station = link_station(node, request->link_index);
         if (request->other != peer && station != peer) continue;
-        unsigned whom = request->other != peer ? TELL_OTHER : station != peer && is_head(request) ? TELL_STATION : 0;
+        /* The dead one, too: our LinkCreate may be on its way to the life after it. */
+        unsigned whom = TELL_OTHER | (is_head(request) ? TELL_STATION : 0);
         end_request(node, request, whom, -QN_EPEER_DOWN, node_name(node, peer));
         next = node->link_requests.next; /* Ending one may have ended others. */
     }

@@ -78,7 +78,7 @@ struct end {
 
 struct stats { /* Over all runs. */
     uint64_t runs, steps, faults[FAULT_KINDS], asked[ASK_KINDS], failed[ASK_KINDS], unanswered, emulated_s, keys, pairs,
-        states, fenced;
+        states, fenced, late;
 };
 
 struct chaos_options {
@@ -148,6 +148,7 @@ char *network_random(uint64_t seed, bool *ret_ideal); /* YAML; the caller frees 
 void load_one(struct chaos *chaos);     /* A random request, or a change of mind about one. */
 void load_release(struct chaos *chaos); /* Gives up all pairs and qubits that users hold. */
 /* The i-th of the new requests of every kind, which must succeed, one after the other; false after the last. */
+void load_meet(struct chaos *chaos); /* Makes nodes talk to each other. */
 bool load_service(struct chaos *chaos, size_t i);
 
 /* fault.c */

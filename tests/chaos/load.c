@@ -343,6 +343,14 @@ void load_release(struct chaos *chaos) {
     chaos->n_prepared = 0;
 }
 
+void load_meet(struct chaos *chaos) {
+    struct route route;
+    for (uint16_t a = 0; a < chaos->topology.n_nodes; a++)
+        for (uint16_t b = 0; b < chaos->topology.n_nodes; b++)
+            if (a != b && route_entanglement(cluster_node(chaos->cluster, a), b, &route) == 0)
+                teleport(chaos, a, b, 1, 2000 * MS, true);
+}
+
 bool load_service(struct chaos *chaos, size_t i) {
     struct route route;
     uint16_t n = (uint16_t)chaos->topology.n_nodes;

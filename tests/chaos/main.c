@@ -127,9 +127,10 @@ static void print_stats(const struct stats *stats, double took) {
     printf("\nrequests (of them failed):");
     for (int i = 0; i < ASK_KINDS; i++)
         printf(" %s %llu (%llu)", asks[i], (unsigned long long)stats->asked[i], (unsigned long long)stats->failed[i]);
-    printf("; died with their node %llu\nfenced %llu\nmade: %llu pairs, %llu states teleported, %llu keys\n",
-           (unsigned long long)stats->unanswered, (unsigned long long)stats->fenced, (unsigned long long)stats->pairs,
-           (unsigned long long)stats->states, (unsigned long long)stats->keys);
+    printf("; died with their node %llu\nfenced %llu, learnt of a death late %llu\nmade: %llu pairs, %llu states "
+           "teleported, %llu keys\n",
+           (unsigned long long)stats->unanswered, (unsigned long long)stats->fenced, (unsigned long long)stats->late,
+           (unsigned long long)stats->pairs, (unsigned long long)stats->states, (unsigned long long)stats->keys);
 }
 
 static bool add_kind(unsigned *kinds, const char *name) {

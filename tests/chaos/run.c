@@ -107,6 +107,20 @@ static void disturb(struct chaos *chaos) {
 
 static bool is_answered(void *context) { return ((struct chaos *)context)->n_open == 0; }
 
+/* When all who knew of a life have died as well, nobody can tell a distant node that it is over; it finds out, and lets
+ * go of what belonged to it, when next it hears of the node. */
+static void meet(struct chaos *chaos) {
+    bool calm = chaos->calm;
+    chaos->stats->late++;
+    chaos->calm = false;
+    load_meet(chaos);
+    chaos->calm = calm;
+    cluster_run_while(chaos->cluster, is_answered, chaos, 60 * S);
+    load_release(chaos);
+    for (uint64_t waited = 0; waited < 60 * S && !judge_is_quiet(chaos); waited += 100 * MS)
+        cluster_run_until(chaos->cluster, cluster_now(chaos->cluster) + 100 * MS);
+}
+
 static void finish_all(struct chaos *chaos, uint64_t limit_ns) { /* Answers first, then silence. */
     if (!cluster_run_while(chaos->cluster, is_answered, chaos, limit_ns))
         for (size_t i = 1; i < chaos->n_asks; i++)
@@ -114,6 +128,7 @@ static void finish_all(struct chaos *chaos, uint64_t limit_ns) { /* Answers firs
                 chaos_fail(chaos, "request %zu of n%u is not answered", i, chaos->asks[i].node);
     for (uint64_t waited = 0; waited < 120 * S && !judge_is_quiet(chaos); waited += 100 * MS)
         cluster_run_until(chaos->cluster, cluster_now(chaos->cluster) + 100 * MS);
+    if (chaos->n_ends > 0 && !judge_is_quiet(chaos)) meet(chaos);
     judge_quiet(chaos);
 }
 
