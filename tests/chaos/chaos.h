@@ -118,6 +118,7 @@ struct chaos {
     uint64_t trouble_ns;   /* Since when not all sessions have been up and all nodes running; UINT64_MAX: they are. */
     uint64_t last_up_ns;   /* When a session last came up: until then it was down. */
     struct qn_map touched; /* Qubits of pairs that users have changed. */
+    uint64_t last_gone_ns; /* When a node last heard that another's life is over. */
     uint64_t fenced_ns;    /* The last time a node was, */
     uint16_t fenced;       /* and which. */
     bool eve;              /* Somebody has listened. */

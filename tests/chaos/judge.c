@@ -75,6 +75,7 @@ void judge_event(void *context, const Qnet__V1__EventInfo *info) {
     if (!may_have_ended(chaos, (uint16_t)node))
         chaos_fail(chaos, "without reason: %s: %s n%d: %s", info->node, info->code, node, info->text);
     note_end(chaos, (uint16_t)node);
+    chaos->last_gone_ns = cluster_now(chaos->cluster);
     chaos->crashed[node] = true; /* Others hear of it later. */
     if (!fenced) return;
     chaos->fenced_ns = cluster_now(chaos->cluster);
@@ -306,7 +307,10 @@ static void on_gate(struct chaos *chaos, struct ask *ask, const Qnet__V1__GateRe
 static void on_error(struct chaos *chaos, struct ask *ask, const Qnet__V1__Error *error) {
     ask->failed = true;
     chaos->stats->failed[ask->kind]++;
-    if (ask->must_succeed)
+    /* A node may learn of a death only when it speaks to the next life, and then it is the cause. */
+    bool late = error->number == QN_EPEER_DOWN && chaos->last_gone_ns >= ask->started_ns;
+    if (ask->must_succeed && late) chaos->stats->late++;
+    if (ask->must_succeed && !late)
         chaos_fail(chaos, "without faults request %llu of n%u failed: %s", (unsigned long long)(ask - chaos->asks),
                    ask->node, error->message);
     if (!cause_is_possible(chaos, ask, error))
