@@ -17,7 +17,7 @@
 #include "node/store.h"
 
 #define KEYS_PER_PEER 10000
-#define KEY_BYTES_PER_PEER ((uint64_t)64 << 20)
+#define KEY_BYTES_PER_PEER ((uint64_t)256 << 20) /* On disk. */
 
 enum key_state { KEY_WRITING, KEY_STORED, KEY_READY, KEY_TAKING, KEY_TAKEN };
 
