@@ -10,7 +10,7 @@
  *
  * Parts of a network that are cut off from each other may declare each other dead. When they meet, such verdicts
  * contradict each other; the one of the part that could reach more nodes stands (of equal ones, that of the node with
- * the lower index), and whoever has obeyed the other one is fenced. */
+ * the lower index). The other is void; that is told, too, and whoever has obeyed it starts anew, once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,8 @@ static bool same_life(uint64_t one, uint64_t other) { return ((one ^ other) & 0x
 
 static struct verdict *find(struct remote *remote, uint64_t incarnation) {
     for (size_t i = 0; i < LIVES_MAX; i++)
-        if (remote->gone[i].incarnation != 0 && same_life(remote->gone[i].incarnation, incarnation))
+        if (remote->gone[i].incarnation != 0 && remote->gone[i].cause != CAUSE(VOID) &&
+            same_life(remote->gone[i].incarnation, incarnation))
             return &remote->gone[i];
     return NULL;
 }
@@ -43,7 +44,7 @@ bool lives_is_over_for(const struct qn_node *node, uint16_t id, uint32_t epoch) 
     if (id == node->self) return !same_life(node->incarnation, epoch);
     for (size_t i = 0; i < LIVES_MAX; i++) {
         const struct verdict *gone = &node->remotes[id].gone[i];
-        if (gone->incarnation != 0 && same_life(gone->incarnation, epoch)) return true;
+        if (gone->incarnation != 0 && gone->cause != CAUSE(VOID) && same_life(gone->incarnation, epoch)) return true;
     }
     return false;
 }
@@ -51,6 +52,17 @@ bool lives_is_over_for(const struct qn_node *node, uint16_t id, uint32_t epoch) 
 bool qn_node_gave_up(const struct qn_node *node, uint16_t peer, uint64_t incarnation) {
     return peer == node->self ? !same_life(incarnation, node->incarnation)
                               : lives_is_over(&node->remotes[peer], incarnation);
+}
+
+static bool same_verdict(const struct verdict *one, const struct verdict *other) {
+    return one->by == other->by && same_life(one->by_incarnation, other->by_incarnation) && one->incarnation != 0 &&
+           same_life(one->incarnation, other->incarnation);
+}
+
+static bool is_void(const struct remote *remote, const struct verdict *verdict) {
+    for (size_t i = 0; i < LIVES_MAX; i++)
+        if (remote->gone[i].cause == CAUSE(VOID) && same_verdict(&remote->gone[i], verdict)) return true;
+    return false;
 }
 
 /* ---- telling ---- */
@@ -298,6 +310,7 @@ static void start_anew(struct qn_node *node, const struct verdict *verdict) {
         (unsigned long long)old, by,
         verdict->cause == CAUSE(DECLARED)      ? "an operator said so"
         : verdict->cause == CAUSE(UNREACHABLE) ? "it could not be reached"
+        : verdict->cause == CAUSE(VOID)        ? "it had given up nodes that live on"
                                                : "its number is like an earlier one's");
     node->n_fenced++;
     for (size_t i = 0; i < node->n_neighbours; i++) /* Nothing more is sent by this life. */
@@ -336,9 +349,49 @@ static struct verdict *opposed(struct qn_node *node, uint16_t id, const struct v
     return ours != NULL && ours->cause == CAUSE(UNREACHABLE) ? ours : NULL;
 }
 
+static void declare_void(struct qn_node *node, uint16_t id, const struct verdict *verdict) {
+    struct remote *remote = &node->remotes[id];
+    struct verdict opposite = *verdict;
+    opposite.cause = CAUSE(VOID);
+    remote->gone[remote->n_gone++ % LIVES_MAX] = opposite;
+    flood(node, id, &opposite);
+}
+
+static void tell_void(struct qn_node *node, uint16_t to, uint16_t id, const struct verdict *verdict) {
+    struct verdict opposite = *verdict;
+    opposite.cause = CAUSE(VOID);
+    Qnet__V1__Downs m;
+    Qnet__V1__Down down, *list = &down;
+    fill(&down, id, &opposite);
+    Qnet__V1__Envelope envelope = wrap(&m, &list, 1);
+    transport_send_away(node, to, &envelope);
+}
+
+/* What was said of a life is void. True: this node had obeyed, and has started anew. */
+static bool on_void(struct qn_node *node, uint16_t from, uint16_t id, const struct verdict *verdict) {
+    struct remote *remote = &node->remotes[id];
+    if (verdict->incarnation == 0 || is_void(remote, verdict)) return false;
+    struct verdict *obeyed = NULL;
+    for (size_t i = 0; i < LIVES_MAX; i++)
+        if (remote->gone[i].cause == CAUSE(UNREACHABLE) && same_verdict(&remote->gone[i], verdict))
+            obeyed = &remote->gone[i];
+    if (obeyed != NULL) *obeyed = (struct verdict){0};
+    declare_void(node, id, verdict);
+    if (obeyed == NULL) return false;
+    struct verdict why = *verdict;
+    why.by = from;
+    start_anew(node, &why);
+    return true;
+}
+
 /* True: this node has started anew. */
 static bool on_down(struct qn_node *node, uint16_t from, uint16_t id, const struct verdict *verdict) {
     struct remote *remote = &node->remotes[id];
+    if (verdict->cause == CAUSE(VOID)) return on_void(node, from, id, verdict);
+    if (is_void(remote, verdict)) { /* Whoever says so has not heard. */
+        tell_void(node, from, id, verdict);
+        return false;
+    }
     if (verdict->incarnation == 0) { /* Who was it? */
         if (id != node->self && remote->incarnation != 0 && remote->lost &&
             node->now_ns - remote->lost_ns >= node->dead_after_ns)
@@ -360,12 +413,8 @@ static bool on_down(struct qn_node *node, uint16_t from, uint16_t id, const stru
     }
     const struct verdict *ours = opposed(node, id, verdict);
     if (ours != NULL && is_stronger(ours, verdict)) { /* The other part of the network has to give way. */
-        struct remote *teller = &node->remotes[from];
-        struct verdict theirs = *ours;
-        theirs.incarnation = teller->incarnation;
-        theirs.by = node->self;
-        theirs.by_incarnation = node->incarnation;
-        if (teller->incarnation != 0) end_life(node, teller, &theirs);
+        declare_void(node, id, verdict);
+        tell_void(node, from, id, verdict);
         return false;
     }
     if (ours != NULL || id == node->self) {
@@ -380,8 +429,9 @@ void lives_on_message(struct qn_node *node, uint16_t from, bool from_the_dead, c
     for (size_t i = 0; i < m->n_downs; i++) {
         const Qnet__V1__Down *down = m->downs[i];
         if (down->node >= node->topology->n_nodes || down->by >= node->topology->n_nodes) return;
-        /* The dead have no say but in what they hold of ourselves: they refuse us as we refuse them. */
-        if (from_the_dead && down->node != node->self) continue;
+        /* The dead have no say but in what they hold of ourselves (they refuse us as we refuse them), and in whether
+         * they are dead. */
+        if (from_the_dead && down->node != node->self && down->cause != CAUSE(VOID)) continue;
         struct verdict verdict = {.incarnation = down->incarnation,
                                   .by_incarnation = down->by_incarnation,
                                   .by = (uint16_t)down->by,

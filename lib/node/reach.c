@@ -52,8 +52,9 @@ static bool note(struct remote *remote, uint64_t incarnation, uint64_t version, 
     return true;
 }
 
-/* Tells the others when what this node sees of its neighbours has changed. At the start they have a moment to come. */
-static void tell_own(struct qn_node *node) {
+/* Tells the others when what this node sees of its neighbours has changed. At the start they have a moment to come.
+ * `again`: a classical session came up after the quantum one; what goes only by the former may go now. */
+static void tell_own(struct qn_node *node, bool again) {
     struct remote *self = &node->remotes[node->self];
     uint16_t *lost = malloc((node->n_neighbours + 1) * sizeof *lost);
     if (lost == NULL) return;
@@ -65,7 +66,9 @@ static void tell_own(struct qn_node *node) {
         if (!up && (neighbour->was_up || !early)) lost[n++] = neighbour->id;
     }
     bool same = n == self->reach.n && (n == 0 || memcmp(lost, self->reach.lost, n * sizeof *lost) == 0);
-    if (!same && note(self, node->incarnation, self->reach.version + 1, lost, n)) flood(node, self, node->self);
+    if ((!same || (again && self->reach.version > 0)) &&
+        note(self, node->incarnation, self->reach.version + 1, lost, n))
+        flood(node, self, node->self);
     free(lost);
 }
 
@@ -131,7 +134,7 @@ void reach_on_session(struct qn_node *node, struct neighbour *neighbour, enum qn
         for (size_t i = 0; i < node->topology->n_nodes; i++)
             if (node->remotes[i].reach.version > 0) send_reach(node, neighbour, &node->remotes[i]);
     }
-    tell_own(node);
+    tell_own(node, up && plane == QN_CLASSICAL);
     update(node, up ? neighbour->id : QN_NO_NODE);
 }
 
@@ -159,7 +162,7 @@ void reach_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__Reach
 
 void reach_on_life_over(struct qn_node *node, struct remote *remote) {
     reach_forget(remote);
-    tell_own(node);
+    tell_own(node, false);
     update(node, QN_NO_NODE);
 }
 
@@ -206,7 +209,7 @@ static void on_watch(void *context, struct qn_timer *timer) {
 
 static void on_started(void *context, struct qn_timer *timer) { /* Whoever has not come by now is missing. */
     (void)timer;
-    tell_own(context);
+    tell_own(context, false);
 }
 
 void reach_start(struct qn_node *node) {

@@ -81,6 +81,7 @@ class Network(harness.Lab):
         return self.ctl(self.ends[1], "teleport", self.ends[0], "--state", "x+", "--tomography", "--number", number, "--timeout", timeout)
 
     def key(self, timeout="60s"):
+        time.sleep(0.1)  # The key stores would be full in a few minutes.
         return self.ctl("laser", "bb84", "receiver", "--blocks", 1, "--block-pulses", 20000, "--timeout", timeout)
 
     def life(self, node):
