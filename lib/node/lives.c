@@ -69,9 +69,9 @@ static bool is_void(const struct remote *remote, const struct verdict *verdict) 
 
 void lives_tell_plane(struct qn_node *node) {
     for (size_t i = 0; i < node->topology->n_nodes * LIVES_MAX; i++) {
-        uint64_t incarnation = node->remotes[i / LIVES_MAX].gone[i % LIVES_MAX].incarnation;
-        if (incarnation != 0)
-            qn_plane_on_down(node->plane, (uint16_t)(i / LIVES_MAX), (uint32_t)(incarnation & 0x7fff));
+        const struct verdict *gone = &node->remotes[i / LIVES_MAX].gone[i % LIVES_MAX];
+        if (gone->incarnation != 0 && gone->cause != CAUSE(VOID))
+            qn_plane_on_down(node->plane, (uint16_t)(i / LIVES_MAX), (uint32_t)(gone->incarnation & 0x7fff));
     }
 }
 
