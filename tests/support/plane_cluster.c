@@ -181,6 +181,8 @@ static int deliver(struct plane_cluster *cluster, uint16_t from, uint16_t to, bo
         frame->bytes[qn_rng_below(&cluster->rng, frame->len)] ^= (uint8_t)(1 << qn_rng_below(&cluster->rng, 8));
     if (frame->len == 0)
         qn_plane_on_down(plane, from, frame->life);
+    else if (is_gone(plane, from, frame->life))
+        ; /* A message from the dead: somebody who asked for a qubit has told us meanwhile. */
     else if (frame->hello)
         qn_plane_meet(plane, from, frame->life);
     else if (frame->to_life == QN_LIFE_UNKNOWN || frame->to_life == cluster->lives[to]) {
