@@ -130,7 +130,8 @@ static void destroy(struct qn_node *node, struct link_request *request) {
         if (request->circuit != NULL) circuit_on_pair_lost(node, request->circuit, pair);
         pair_free(node, pair, true);
     }
-    if (!request->prepaid) memory_give(node, request->holding); /* Promised to pairs that will not come. */
+    if (!request->prepaid && !QN_CANARY(2))
+        memory_give(node, request->holding); /* Promised to pairs that will not come. */
     request_free(request);
 }
 

@@ -139,7 +139,7 @@ static bool send_hop(struct qn_node *node, uint16_t hop, enum qn_plane_id plane,
         send_classical(node, neighbour, bytes, len);
         return true;
     }
-    for (int session = QN_QUANTUM; session >= (QN_CANARY(2) ? QN_QUANTUM : QN_CLASSICAL); session--) {
+    for (int session = QN_QUANTUM; session >= QN_CLASSICAL; session--) {
         if (!neighbour->up[session]) continue;
         node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = (enum qn_plane_id)session, .peer = hop},
                  bytes, len);
