@@ -8,6 +8,7 @@
 #include "link/observe.h"
 #include "network.h"
 #include "qkd/finite.h"
+#include "qkd/reconcile.h"
 #include "randomness.h"
 
 static void describe(char *yaml, size_t size, const char *preset, double km) {
@@ -226,12 +227,36 @@ Test(qkd, keys_are_equal_at_both_ends_and_look_like_coins) {
     }
 }
 
-/* ---- authentication ---- */
-
 static const char short_link[] =
     "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source, source: single-photon, clock: 100MHz}\n"
     "  bob: {role: detector, efficiency: 80%, dark_rate: 100Hz, gate_window: 1ns}\n"
     "links:\n  qkd: {between: [laser, bob], length: 10km, loss: 0.2dB/km, misalignment: 1%}\n";
+
+Test(qkd, every_method_of_reconciliation_gives_equal_keys) {
+    for (uint32_t method = 1; method < QN_RECONCILE_METHODS; method++) {
+        Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+        Qnet__V1__Bb84Request m = QNET__V1__BB84_REQUEST__INIT;
+        const char *name = qn_reconcile_name((enum qn_reconcile_method)method);
+        struct network *network = network_new_with_secret(short_link, 360 + method, 0, 4096);
+        request.body_case = QNET__V1__CONTROL_REQUEST__BODY_BB84;
+        request.bb84 = &m;
+        m.peer = (char *)(uintptr_t) "bob";
+        m.blocks = 1;
+        m.block_pulses = 400000;
+        m.method = method;
+        uint64_t client = network_ask(network, "laser", &request);
+        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 1000));
+        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        cr_assert_str_eq(block->account->method, name);
+        cr_assert_gt(summary->secret, 10000, "%s: %s", name, block->failed);
+        cr_assert(block->efficiency > 1 && block->efficiency < 1.6, "%s: f = %g", name, block->efficiency);
+        cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+        cr_assert_eq(take_all(network), (double)summary->secret, "%s", name);
+        network_free(network);
+    }
+}
+
+/* ---- authentication ---- */
 
 static uint64_t n_keys(struct network *network, const char *node) {
     Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
