@@ -70,6 +70,7 @@ void bb84_judge(struct block *block, bool key_errors_known) {
 
 void bb84_raise(struct block *block) {
     const struct session *session = block->session;
+    session->node->links[session->link_index].alarms += block->n_alarms;
     for (size_t i = 0; i < block->n_alarms; i++) {
         const struct qn_deviation *alarm = &block->alarms[i];
         char where[32] = "";

@@ -278,6 +278,7 @@ static void confirm(struct block *block) {
 
 static void bad_tag(struct block *block) {
     struct session *session = block->session;
+    session->node->links[session->link_index].alarms++;
     node_event(session->node, LEVEL_ERROR, "alarm", link_name(session->node, session->link_index),
                "block %u: what %s said was changed on the way; no key", block->number,
                node_name(session->node, session->peer));

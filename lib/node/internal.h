@@ -273,9 +273,9 @@ void link_on_clicked(struct qn_node *node, uint16_t from, const Qnet__V1__Clicke
 void link_on_quantum_up(struct qn_node *node, uint16_t peer);
 void link_on_peer_gone(struct qn_node *node, uint16_t peer);
 void link_mark_peers(const struct qn_node *node, bool *marks); /* Whom a request here counts on. */
-void link_release_all(struct qn_node *node); /* Their pairs and memories, too. */
-void link_free_all(struct qn_node *node);    /* When the node goes. */
-void link_wake_all(struct qn_node *node); /* Memory has become free. */
+void link_release_all(struct qn_node *node);                   /* Their pairs and memories, too. */
+void link_free_all(struct qn_node *node);                      /* When the node goes. */
+void link_wake_all(struct qn_node *node);                      /* Memory has become free. */
 uint16_t link_station(const struct qn_node *node, uint16_t link);
 uint8_t axes_draw(struct qn_rng *rng, uint32_t set, bool is_head);
 
@@ -448,6 +448,7 @@ struct link_state { /* Counters and faults of one link, at every node of it. */
     bool has_seen;
     double qber; /* Last measured; negative: none. */
     uint64_t pairs, attempts, sifted_bits, secret_bits;
+    uint64_t alarms;         /* Observables that moved, and tags that were wrong. */
     struct station *station; /* If this node heralds it. */
 };
 

@@ -44,27 +44,30 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
         int rc = metric(out, plain[i].name, plain[i].type, plain[i].help, "", plain[i].value);
         if (rc < 0) return rc;
     }
-    static const char *const per_link[] = {"qnetd_link_up",           "qnetd_link_fidelity_ratio",
-                                           "qnetd_link_qber_ratio",   "qnetd_pairs_generated_total",
-                                           "qnetd_sifted_bits_total", "qnetd_secret_bits_total"};
+    static const char *const per_link[] = {
+        "qnetd_link_up",           "qnetd_link_fidelity_ratio", "qnetd_link_qber_ratio", "qnetd_pairs_generated_total",
+        "qnetd_sifted_bits_total", "qnetd_secret_bits_total",   "qnetd_alarms_total"};
+    enum { N_PER_LINK = sizeof per_link / sizeof per_link[0] };
     static const char *const help[] = {"1 when both sessions of the link are up.",
                                        "Fidelity of a fresh pair, by the model.",
                                        "Quantum bit error rate last measured.",
                                        "Heralded pairs of the link.",
                                        "BB84 bits after sifting.",
-                                       "Secret bits made."};
-    for (size_t k = 0; k < 6; k++) {
+                                       "Secret bits made.",
+                                       "Observables of key making that moved too far, and tags that were wrong."};
+    for (size_t k = 0; k < N_PER_LINK; k++) {
         bool first = true;
         for (size_t i = 0; i < node->topology->n_links; i++) {
             const struct link_state *state = &node->links[i];
             const struct qn_topo_link *link = &node->topology->links[i];
             if (!state->mine || (k == 1 && !state->planned) || (k == 2 && state->qber < 0)) continue;
-            double values[6] = {node_session_with(node, link_neighbour(node, link)) ? 1 : 0,
-                                state->plan.fidelity,
-                                state->qber,
-                                (double)state->pairs,
-                                (double)state->sifted_bits,
-                                (double)state->secret_bits};
+            double values[N_PER_LINK] = {node_session_with(node, link_neighbour(node, link)) ? 1 : 0,
+                                         state->plan.fidelity,
+                                         state->qber,
+                                         (double)state->pairs,
+                                         (double)state->sifted_bits,
+                                         (double)state->secret_bits,
+                                         (double)state->alarms};
             char labels[QN_NAME_MAX + 16];
             snprintf(labels, sizeof labels, "{link=\"%s\"}", link->name);
             int rc = metric(out, per_link[k], k < 3 ? "gauge" : "counter", first ? help[k] : NULL, labels, values[k]);
