@@ -50,16 +50,19 @@ static void session_free(struct session *session) {
     free(session);
 }
 
-static struct session *session_new(struct qn_node *node, uint16_t peer, uint32_t id, uint16_t link) {
+static struct session *session_new(struct qn_node *node, uint16_t peer, uint32_t id, uint16_t link, bool pairs) {
     if (node->bb84->n_sessions >= SESSIONS_MAX) return NULL;
     struct session *session = calloc(1, sizeof *session);
     if (session == NULL) return NULL;
     session->node = node;
     session->peer = peer;
     session->id = id;
-    session->link_index = link;
+    session->link_index = session->asked_link = link;
     session->is_source = node->topology->links[link].a == node->self;
-    bb84_parameters_from(node, link, &session->parameters);
+    if (pairs)
+        bb84_parameters_of_pairs(node, peer, &session->parameters);
+    else
+        bb84_parameters_from(node, link, &session->parameters);
     list_init(&session->blocks);
     list_append(&node->bb84->sessions, &session->link);
     node->bb84->n_sessions++;
@@ -101,7 +104,8 @@ void bb84_session_done(struct session *session) {
 static void let_go_of_session(struct request *request) { /* The user's request ends before the session did. */
     struct session *session = request->extra;
     if (session == NULL) return;
-    bb84_say_abort(session, 0, -QN_ECANCELLED, 0, "given up by the user or the deadline");
+    int error = bb84_is_of_pairs(session) && request->error < 0 ? request->error : -QN_ECANCELLED;
+    bb84_say_abort(session, 0, error, 0, "given up by the user, the deadline, or because no pairs come");
     session_free(session);
 }
 
@@ -120,8 +124,11 @@ static void on_timeout(struct request *request) {
         why = "no pads: does the other end have the same initial secret, and can its store be written?";
     else if (session != NULL && !session->accepted)
         why = "the other end did not answer";
-    double block_s =
-        session != NULL && session->accepted ? (double)session->block_pulses / session->parameters.clock_hz : 0;
+    else if (session != NULL && bb84_is_of_pairs(session))
+        why = bb84_pairs_obstacle(session, request, &error);
+    double block_s = session != NULL && session->accepted && !bb84_is_of_pairs(session)
+                         ? (double)session->block_pulses / session->parameters.clock_hz
+                         : 0;
     if (error == -QN_ETIMEOUT && block_s > 0)
         request_fail(request, error, "%u blocks done when the deadline passed; the pulses of one take %.3g s",
                      request->delivered, block_s);
@@ -181,7 +188,11 @@ static void send_start(struct session *session) {
 }
 
 static void choose_and_start(struct session *session) {
-    if (bb84_choose_sizes(session, session->block_pulses_asked) < 0)
+    int rc = bb84_is_of_pairs(session) ? bb84_pairs_choose(session)
+                                       : bb84_choose_sizes(session, session->block_pulses_asked);
+    if (rc == -QN_ENO_ROUTE)
+        bb84_session_fail(session, rc, "over entanglement links");
+    else if (rc < 0)
         bb84_session_fail(session, -QN_ELIMIT,
                           "a block of so many pulses is too large on this link; ask for smaller ones");
     else
@@ -196,9 +207,13 @@ static void on_choice(struct session *session, const struct bb84_choice *choice)
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m) {
     int peer = node_name_to_peer(node, client, id, m->peer);
     if (peer < 0) return;
-    int link = find_link(node, (uint16_t)peer);
+    int link = m->pairs ? -QN_EUNSUPPORTED : find_link(node, (uint16_t)peer);
+    bool pairs = link < 0;
+    if (pairs) link = bb84_pairs_link(node, (uint16_t)peer);
     if (link < 0) {
-        node_reply_error(node, client, id, link, "no bb84 link joins %s and %s", node_name(node, node->self), m->peer);
+        node_reply_error(node, client, id, -QN_EUNSUPPORTED,
+                         "no bb84 link joins %s and %s, and no entanglement links lead there",
+                         node_name(node, node->self), m->peer);
         return;
     }
     if (!(m->qber_limit >= 0 && m->qber_limit <= 0.5) || m->blocks > BLOCKS_MAX || m->block_pulses > BLOCK_PULSES_MAX ||
@@ -211,9 +226,9 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     }
     struct request *request = request_new(node, client, id, REQUEST_BB84, m->timeout_ns);
     struct session *session =
-        request == NULL
-            ? NULL
-            : session_new(node, (uint16_t)peer, ++node->bb84->next_session << 1 | (node->self > peer), (uint16_t)link);
+        request == NULL ? NULL
+                        : session_new(node, (uint16_t)peer, ++node->bb84->next_session << 1 | (node->self > peer),
+                                      (uint16_t)link, pairs);
     if (session == NULL) {
         if (request != NULL) request_fail(request, -QN_EBUSY, "too many BB84 sessions");
         return;
@@ -229,7 +244,8 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     request->extra = session;
     request->free_extra = let_go_of_session;
     request->on_timeout = on_timeout;
-    if (session->parameters.open)
+    if (pairs) session->is_source = true;
+    if (session->parameters.open && !pairs)
         bb84_work_choice(session, on_choice);
     else
         choose_and_start(session);
@@ -281,16 +297,21 @@ static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMes
     if (m->link >= node->topology->n_links || bb84_find_session(node, from, m->session) != NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
     char differences[400];
-    if (link->kind != QN_LINK_BB84 ||
-        !((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from)) || !is_sane(m)) {
+    bool pairs = m->parameters != NULL && m->parameters->bound == BB84_BOUND_PAIRS;
+    int here = pairs ? bb84_pairs_link(node, from) : (int)m->link; /* Of the path, this end's link. */
+    bool is_joined = link->kind == QN_LINK_BB84 &&
+                     ((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from));
+    if (!(pairs ? here >= 0 && m->train_pulses <= TRAIN_PAIRS_MAX : is_joined) || !is_sane(m)) {
         refuse(node, from, m, -QN_EREJECTED, "no such link, or a number out of range");
         return;
     }
-    struct session *session = session_new(node, from, m->session, (uint16_t)m->link);
+    struct session *session = session_new(node, from, m->session, (uint16_t)here, pairs);
     if (session == NULL) {
         refuse(node, from, m, -QN_EBUSY, "too many BB84 sessions");
         return;
     }
+    if (pairs) session->is_source = false;
+    session->asked_link = (uint16_t)m->link;
     if (!bb84_parameters_agree(&session->parameters, m->parameters, differences, sizeof differences)) {
         node_event(node, LEVEL_WARNING, "bb84_refused", node_name(node, from), "the ends differ: %s", differences);
         refuse(node, from, m, -QN_EREJECTED, differences);

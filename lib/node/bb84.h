@@ -7,6 +7,7 @@
  *   bb84.c             sessions: begin, end; which message goes where
  *   bb84_parameters.c  what the two ends agree on, and how large blocks and trains are
  *   bb84_send.c        messages out: transcripts, tags, and a queue for when the channel is full
+ *   bb84_pairs.c       trains of entangled pairs (BBM92) in the place of pulses
  *   bb84_train.c       transmission and sifting, a train of pulses at a time
  *   bb84_reconcile.c   error correction and verification of a train's key bits
  *   bb84_block.c       from verified trains to a stored key
@@ -30,6 +31,7 @@
 #define BLOCKS_MAX 1000000
 #define BLOCK_PULSES_MAX UINT64_C(1000000000000000)
 #define TRAIN_PULSES_MAX (UINT64_C(1) << 32)
+#define TRAIN_PAIRS_MAX 131072
 #define TRAINS_MAX 65536       /* Of a block. */
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
 #define TRAINS_AT_ONCE 8       /* Sent and not yet verified. */
@@ -41,7 +43,7 @@ enum bb84_bound {
     BB84_BOUND_TAGGED,     /* Weak pulses without decoys: GLLP. */
     BB84_BOUND_ONE_DECOY,  /* Rusca et al. 2018. */
     BB84_BOUND_TWO_DECOYS, /* Lim et al. 2014. */
-    BB84_BOUND_PAIRS,      /* Entangled pairs: as single photons. */
+    BB84_BOUND_PAIRS,      /* Entangled pairs (BBM92): as single photons. */
 };
 
 struct bb84_parameters {
@@ -83,6 +85,7 @@ struct train {
     enum train_step step;
     struct bb84_data *data; /* NULL while a job has it. */
     uint32_t pieces_seen;
+    bool all_told; /* Source: what the detector has measured of pairs. */
     struct input *first, *last;
     size_t n_inputs;
     struct { /* Source: the detector's hash, until its questions are answered. */
@@ -138,15 +141,18 @@ struct session {
     struct list link;
     struct qn_node *node;
     uint32_t id;
-    uint64_t request; /* The number of the user's request, at the end that was asked; else 0. */
-    uint16_t peer, link_index;
+    uint64_t request;          /* The number of the user's request, at the end that was asked; else 0. */
+    uint16_t peer, link_index; /* link_index: this end's, of the pairs' path if it is one. */
+    uint16_t asked_link;       /* What the end that was asked calls it: the same at both. */
     bool is_source, accepted, asked_here;
+    bool asks_pairs; /* Source: a train's pairs are being made; one at a time, as memories are few. */
     uint64_t block_pulses_asked;
     bool wants_pad; /* Start or Accept waits for the hash key. */
     struct bb84_parameters parameters;
     uint64_t secret_wanted, block_pulses, train_pulses;
     uint32_t blocks_wanted, blocks_begun, blocks_done, aborted;
     double qber_limit;
+    double expected_qber; /* Pairs: of the test basis. */
     struct list blocks;
     size_t n_blocks, trains_at_once;
     uint64_t busy_until_ns; /* The laser sends one train after the other. */
@@ -181,7 +187,16 @@ struct train *bb84_find_train(const struct block *block, uint32_t number);
 void bb84_session_fail(struct session *session, int error, const char *text); /* The peer is not told. Frees it. */
 void bb84_session_done(struct session *session); /* If its user has all he wanted. May free it. */
 
+/* bb84_pairs.c: the end that asks heads the pairs' path and is the source, the far end is the detector. */
+bool bb84_is_of_pairs(const struct session *session);
+int bb84_pairs_link(const struct qn_node *node, uint16_t peer); /* First of the path; or -QN_ENO_ROUTE. */
+int bb84_pairs_choose(struct session *session);                 /* Basis, block and train. -QN_ELIMIT, -QN_ENO_ROUTE. */
+void bb84_pairs_ask(struct train *train);                       /* May end the session. */
+void bb84_pairs_advance(struct train *train); /* Source: matches, when both ends' outcomes are here. */
+const char *bb84_pairs_obstacle(const struct session *session, const struct request *request, int *ret_error);
+
 /* bb84_parameters.c */
+void bb84_parameters_of_pairs(const struct qn_node *node, uint16_t peer, struct bb84_parameters *ret);
 void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84_parameters *ret);
 void bb84_source(const struct session *session, struct qn_source *ret);
 int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters *theirs); /* What is open. -QN_EINVAL */
@@ -215,6 +230,11 @@ void bb84_drop_letters(struct qn_node *node, uint16_t to);
 
 /* bb84_train.c */
 void bb84_pump(struct session *session); /* Source: begins what there is room for. */
+struct train *bb84_train_new(struct block *block, uint32_t number, enum train_step step); /* NULL: no memory. */
+struct train *bb84_train_heard_of(struct session *session, uint32_t block,
+                                  uint32_t train); /* Detector. NULL: not now. */
+void bb84_send_detections(struct train *train);
+void bb84_send_answer(struct train *train);
 void bb84_train_free(struct train *train);
 void bb84_send_again(struct session *session); /* Source: photons that were lost. */
 void bb84_on_detections(struct train *train, const Qnet__V1__QkdDetections *m);

@@ -176,7 +176,7 @@ static void amplified(struct block *block) {
 static void amplify(struct block *block) {
     struct bb84_key *key = block->key;
     uint8_t name[32 + 12];
-    uint32_t link = block->session->link_index;
+    uint32_t link = block->session->asked_link;
     memcpy(name, key->seed, 32);
     memcpy(name + 32, &block->session->id, 4);
     memcpy(name + 36, &block->number, 4);

@@ -57,6 +57,16 @@ void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84
     }
 }
 
+void bb84_parameters_of_pairs(const struct qn_node *node, uint16_t peer, struct bb84_parameters *ret) {
+    *ret = (struct bb84_parameters){.bound = BB84_BOUND_PAIRS,
+                                    .test_basis = 0.5,
+                                    .epsilon_secret = 1e-9, /* As a bb84 link's, of which the file says nothing. */
+                                    .epsilon_correct = 1e-15,
+                                    .method = QN_RECONCILE_AUTO,
+                                    .authenticated = pads_exist(node, peer),
+                                    .open = true};
+}
+
 void bb84_source(const struct session *session, struct qn_source *ret) {
     const struct bb84_parameters *parameters = &session->parameters;
     qn_source_from(session->node->topology, &session->node->topology->links[session->link_index], ret);
@@ -159,6 +169,7 @@ int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters 
     if (ours->decoy.n > 0 && !(fabs(sum - 1) < 1e-3)) return -QN_EINVAL;
     if (!(theirs->test_basis > 0 && theirs->test_basis < 1)) return -QN_EINVAL;
     ours->test_basis = theirs->test_basis;
+    if (ours->bound == BB84_BOUND_PAIRS) return 0;
     bb84_source(session, &source);
     struct qn_source again = source;
     return qn_source_settle(&again);

@@ -12,7 +12,7 @@
 
 /* ---- life ---- */
 
-static struct train *train_new(struct block *block, uint32_t number, enum train_step step) {
+struct train *bb84_train_new(struct block *block, uint32_t number, enum train_step step) {
     struct session *session = block->session;
     struct train *train = calloc(1, sizeof *train);
     struct bb84_data *data = calloc(1, sizeof *data);
@@ -25,6 +25,7 @@ static struct train *train_new(struct block *block, uint32_t number, enum train_
     list_append(&block->trains, &train->link);
     session->trains_at_once++;
     data->classes = bb84_classes(&session->parameters);
+    data->pairs = bb84_is_of_pairs(session);
     data->planes = data->classes > 2 ? 2 : data->classes > 1 ? 1 : 0;
     uint64_t first = number * session->train_pulses, left = session->block_pulses - first;
     data->pulses = left < session->train_pulses ? left : session->train_pulses;
@@ -93,11 +94,15 @@ static struct block *open_block(struct session *session) { /* The one that still
 }
 
 void bb84_pump(struct session *session) {
-    while (session->accepted && session->trains_at_once < TRAINS_AT_ONCE) {
+    while (session->accepted && session->trains_at_once < TRAINS_AT_ONCE && !session->asks_pairs) {
         struct block *block = open_block(session);
-        struct train *train = block != NULL ? train_new(block, block->begun, TRAIN_SENT) : NULL;
+        struct train *train = block != NULL ? bb84_train_new(block, block->begun, TRAIN_SENT) : NULL;
         if (train == NULL) return;
         block->begun++;
+        if (bb84_is_of_pairs(session)) { /* Comes back when they are measured. */
+            bb84_pairs_ask(train);
+            return;
+        }
         qn_csprng_bytes(&session->node->secret, train->data->stream_key, sizeof train->data->stream_key);
         bb84_source(session, &train->data->optics.source);
         emit(train);
@@ -105,6 +110,7 @@ void bb84_pump(struct session *session) {
 }
 
 void bb84_send_again(struct session *session) { /* The same pulses: nobody has seen them. */
+    if (bb84_is_of_pairs(session)) return;      /* The link layer sees to those. */
     for (struct list *b = session->blocks.next; b != &session->blocks; b = b->next) {
         struct block *block = CONTAINER_OF(b, struct block, link);
         for (struct list *t = block->trains.next; t != &block->trains; t = t->next) {
@@ -116,7 +122,7 @@ void bb84_send_again(struct session *session) { /* The same pulses: nobody has s
 
 /* ---- detection ---- */
 
-static void send_detections(struct train *train) {
+void bb84_send_detections(struct train *train) {
     struct session *session = train->block->session;
     struct bb84_data *data = train->data;
     size_t pieces = data->pieces.len / sizeof(struct bb84_piece), at = 0;
@@ -141,37 +147,43 @@ static void send_detections(struct train *train) {
         message.clicks = piece.count;
         message.positions = (ProtobufCBinaryData){piece.len, data->out.data + at};
         message.bases = (ProtobufCBinaryData){piece.bases_len, data->out.data + at + piece.len};
+        message.first_pair = data->first_pair;
         at += piece.len + piece.bases_len;
         bb84_say(session, block, QNET__V1__QKD_MESSAGE__BODY_DETECTIONS, &message);
     }
     qn_buf_release(&data->out);
 }
 
+struct train *bb84_train_heard_of(struct session *session, uint32_t number, uint32_t train) {
+    if (session->is_source || number == 0 || number > BLOCKS_MAX || session->trains_at_once >= 2 * TRAINS_AT_ONCE)
+        return NULL;
+    struct block *block = bb84_find_block(session, number);
+    if (block == NULL) {
+        if (number <= session->blocks_begun || session->n_blocks > 2 * BLOCKS_AT_ONCE) return NULL;
+        block = bb84_block_new(session, number);
+        session->blocks_begun = number;
+    }
+    if (block == NULL || train >= block->n_trains || bb84_find_train(block, train) != NULL) return NULL;
+    return bb84_train_new(block, train, TRAIN_DETECTING);
+}
+
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m) {
     struct session *session = bb84_find_session(node, from, m->session);
-    if (session == NULL || session->is_source || m->link != session->link_index || m->stream_key.len != 32 ||
-        m->block == 0 || m->block > BLOCKS_MAX || session->trains_at_once >= 2 * TRAINS_AT_ONCE)
+    if (session == NULL || bb84_is_of_pairs(session) || m->link != session->link_index || m->stream_key.len != 32)
         return;
-    struct block *block = bb84_find_block(session, m->block);
-    if (block == NULL) {
-        if (m->block <= session->blocks_begun || session->n_blocks > 2 * BLOCKS_AT_ONCE) return;
-        block = bb84_block_new(session, m->block);
-        session->blocks_begun = m->block;
-    }
-    if (block == NULL || m->train >= block->n_trains || bb84_find_train(block, m->train) != NULL) return;
-    struct train *train = train_new(block, m->train, TRAIN_DETECTING);
+    struct train *train = bb84_train_heard_of(session, m->block, m->train);
     if (train == NULL) return;
     struct bb84_data *data = train->data;
     memcpy(data->stream_key, m->stream_key.data, sizeof data->stream_key);
     bb84_optics(session, &data->optics);
     data->seed = node->topology->seed ^ qn_rng_u64(&node->physics);
     data->index = (uint64_t)m->block << 32 | m->train;
-    bb84_work_train(train, bb84_detect, send_detections);
+    bb84_work_train(train, bb84_detect, bb84_send_detections);
 }
 
 /* ---- sifting ---- */
 
-static void send_answer(struct train *train) {
+void bb84_send_answer(struct train *train) {
     struct session *session = train->block->session;
     struct bb84_data *data = train->data;
     size_t pieces = data->out.len == 0 ? 1 : (data->out.len + PIECE_BYTES - 1) / PIECE_BYTES;
@@ -201,7 +213,8 @@ void bb84_on_detections(struct train *train, const Qnet__V1__QkdDetections *m) {
     struct bb84_data *data = train->data;
     if (!train->block->session->is_source || train->step != TRAIN_SENT || data == NULL) return;
     struct bb84_piece piece = {m->positions.len, m->bases.len, m->clicks};
-    if (!is_next_piece(train, m->piece, m->pieces) || m->clicks > m->positions.len) {
+    bool too_many = data->pairs && data->clicks + m->clicks > data->pulses;
+    if (!is_next_piece(train, m->piece, m->pieces) || m->clicks > m->positions.len || too_many) {
         bb84_block_fail(train->block, -QN_EPROTOCOL, "malformed detections");
         return;
     }
@@ -213,8 +226,14 @@ void bb84_on_detections(struct train *train, const Qnet__V1__QkdDetections *m) {
     }
     data->clicks += m->clicks;
     if (++train->pieces_seen < m->pieces) return;
+    if (data->pairs) {
+        data->first_pair = m->first_pair;
+        train->all_told = true;
+        bb84_pairs_advance(train);
+        return;
+    }
     train->step = TRAIN_SIFTING;
-    bb84_work_train(train, bb84_match, send_answer);
+    bb84_work_train(train, bb84_match, bb84_send_answer);
 }
 
 static void send_test(struct train *train) {

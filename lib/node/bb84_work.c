@@ -11,6 +11,8 @@
 #define CLICKS_MAX                                                                                                     \
     ((size_t)6 << 20) /* Of a train. What is beyond is not looked at, as by a receiver that is too slow. */
 
+#define PAIRS_SPAN (UINT64_C(1) << 32) /* Numbers of a train's pairs, those that were lost included. */
+
 void bb84_data_free(struct bb84_data *data) {
     if (data == NULL) return;
     qn_bits_release(&data->bits);
@@ -19,6 +21,8 @@ void bb84_data_free(struct bb84_data *data) {
     qn_reconcile_free(data->corrector);
     qn_reconcile_source_free(data->answerer);
     if (data->in.data != NULL) sodium_memzero(data->in.data, data->in.len);
+    if (data->own.data != NULL) sodium_memzero(data->own.data, data->own.len);
+    qn_buf_release(&data->own);
     qn_buf_release(&data->in);
     qn_buf_release(&data->out);
     qn_buf_release(&data->pieces);
@@ -54,6 +58,16 @@ static int encode(struct bb84_data *data, const uint32_t *offset) {
     return rc;
 }
 
+static void count_clicks(struct bb84_data *data) {
+    const uint64_t *bit = data->bits.words, *basis = data->bases.words;
+    for (size_t w = 0; w < qn_bits_words(data->clicks); w++) {
+        data->basis_clicks[1] += (uint64_t)__builtin_popcountll(basis[w]);
+        data->ones[0] += (uint64_t)__builtin_popcountll(bit[w] & ~basis[w]);
+        data->ones[1] += (uint64_t)__builtin_popcountll(bit[w] & basis[w]);
+    }
+    data->basis_clicks[0] = data->clicks - data->basis_clicks[1];
+}
+
 void bb84_detect(struct bb84_data *data) {
     struct qn_detections found = {.cap = qn_detections_bound(&data->optics, data->pulses)};
     if (found.cap > CLICKS_MAX) found.cap = CLICKS_MAX;
@@ -69,18 +83,63 @@ void bb84_detect(struct bb84_data *data) {
         qn_detector_run(detector, 0, &next, data->pulses, &found);
         data->bits.len = data->bases.len = data->clicks = found.len;
         for (int basis = 0; basis < 2; basis++) data->doubles[basis] = found.doubles[basis];
-        for (size_t w = 0; w < qn_bits_words(found.len); w++) {
-            data->basis_clicks[1] += (uint64_t)__builtin_popcountll(found.basis[w]);
-            data->ones[0] += (uint64_t)__builtin_popcountll(found.bit[w] & ~found.basis[w]);
-            data->ones[1] += (uint64_t)__builtin_popcountll(found.bit[w] & found.basis[w]);
-        }
-        data->basis_clicks[0] = found.len - data->basis_clicks[1];
+        count_clicks(data);
         data->error = encode(data, found.offset);
     }
     sodium_memzero(data->stream_key, sizeof data->stream_key); /* The photons are gone. */
     qn_detector_free(detector);
     free(found.offset);
 }
+
+/* ---- entangled pairs ---- */
+
+static int by_pair(const void *a, const void *b) {
+    uint64_t x = ((const struct bb84_outcome *)a)->pair, y = ((const struct bb84_outcome *)b)->pair;
+    return (x > y) - (x < y);
+}
+
+static struct bb84_outcome *sorted(const struct bb84_data *data, size_t *ret_n) {
+    struct bb84_outcome *own = (struct bb84_outcome *)(void *)data->own.data;
+    *ret_n = data->own.len / sizeof *own;
+    if (*ret_n > 0) qsort(own, *ret_n, sizeof *own, by_pair);
+    return own;
+}
+
+void bb84_collect(struct bb84_data *data) {
+    size_t n;
+    const struct bb84_outcome *own = sorted(data, &n);
+    uint32_t *offset = malloc((n + 1) * sizeof *offset);
+    data->error = offset == NULL ? -QN_ENOMEM : 0;
+    data->first_pair = n > 0 ? own[0].pair : 0;
+    for (size_t i = 0; i < n && data->error == 0; i++) {
+        if (own[i].pair - data->first_pair >= PAIRS_SPAN || (i > 0 && own[i].pair == own[i - 1].pair)) continue;
+        offset[data->clicks++] = (uint32_t)(own[i].pair - data->first_pair);
+        data->error = qn_bits_push(&data->bits, own[i].bit != 0);
+        if (data->error == 0) data->error = qn_bits_push(&data->bases, own[i].basis != 0);
+    }
+    if (data->error == 0) {
+        count_clicks(data);
+        data->error = encode(data, offset);
+    }
+    if (n > 0) sodium_memzero(data->own.data, data->own.len);
+    qn_buf_release(&data->own);
+    free(offset);
+}
+
+/* The source's outcomes at the detector's pairs. Of a pair that only the detector has the basis is taken to differ. */
+static void look_up(const struct bb84_data *data, const uint32_t *offset, struct qn_bits *basis, struct qn_bits *bit) {
+    size_t n, at = 0;
+    const struct bb84_outcome *own = sorted(data, &n);
+    for (size_t i = 0; i < data->clicks; i++) {
+        uint64_t pair = data->first_pair + offset[i];
+        while (at < n && own[at].pair < pair) at++;
+        bool is_here = at < n && own[at].pair == pair;
+        qn_bits_set(basis, i, is_here ? own[at].basis != 0 : !qn_bits_get(&data->bases, i));
+        qn_bits_set(bit, i, is_here && own[at].bit != 0);
+    }
+}
+
+/* ---- sifting ---- */
 
 /* The clicks of all pieces. */
 static int decode(struct bb84_data *data, uint32_t *offset) {
@@ -89,7 +148,8 @@ static int decode(struct bb84_data *data, uint32_t *offset) {
     for (size_t i = 0; i < data->pieces.len; i += sizeof(struct bb84_piece)) {
         struct bb84_piece piece;
         memcpy(&piece, data->pieces.data + i, sizeof piece);
-        int rc = qn_sift_decode(data->in.data + at, piece.len, piece.count, least, data->pulses, offset + n);
+        uint64_t end = data->pairs ? PAIRS_SPAN : data->pulses; /* Pairs that were lost leave gaps. */
+        int rc = qn_sift_decode(data->in.data + at, piece.len, piece.count, least, end, offset + n);
         at += piece.len;
         if (rc == 0) rc = qn_bits_append_bytes(&data->bases, data->in.data + at, piece.bases_len, piece.count);
         if (rc < 0) return rc;
@@ -107,6 +167,10 @@ static int choose(const struct bb84_data *data, const uint32_t *offset, struct q
     if (rc == 0) rc = qn_bits_resize(bit, data->clicks);
     for (unsigned i = 0; rc == 0 && i < data->planes; i++) rc = qn_bits_resize(&plane[i], data->clicks);
     if (rc < 0 || data->clicks == 0) return rc;
+    if (data->pairs) {
+        look_up(data, offset, basis, bit);
+        return 0;
+    }
     struct qn_stream stream;
     struct qn_choice_planes planes = {.bit = bit->words, .basis = basis->words};
     for (unsigned i = 0; i < data->planes; i++) planes.intensity[i] = plane[i].words;

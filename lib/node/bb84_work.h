@@ -20,6 +20,11 @@ struct bb84_piece { /* Of what a step has written to `out`: one message each. */
     uint32_t count;
 };
 
+struct bb84_outcome { /* Of one pair. */
+    uint64_t pair;
+    uint8_t basis, bit;
+};
+
 struct bb84_data { /* One train. */
     uint8_t stream_key[32];
     uint64_t pulses;
@@ -28,9 +33,12 @@ struct bb84_data { /* One train. */
     unsigned classes, planes; /* Intensities told apart, at least 1, and the planes that takes. */
     uint64_t clicks, ones[2], basis_clicks[2], doubles[2];
     struct qn_bits bits, bases; /* Of the clicks: the detector's. */
-    struct qn_buf in, out;      /* What came for the step; what it has to say. */
-    struct qn_buf pieces;       /* struct bb84_piece, of `in` (source, while detections arrive) or `out`. */
-    struct qn_sifted sifted;    /* This end's bits. */
+    struct qn_buf own;          /* Of entangled pairs: struct bb84_outcome, what this end has measured. */
+    uint64_t first_pair;        /* Their positions count from this number. */
+    bool pairs;
+    struct qn_buf in, out;   /* What came for the step; what it has to say. */
+    struct qn_buf pieces;    /* struct bb84_piece, of `in` (source, while detections arrive) or `out`. */
+    struct qn_sifted sifted; /* This end's bits. */
     struct qn_decoy_counts counts;
     /* Reconciliation. */
     enum qn_reconcile_method method;
@@ -49,6 +57,7 @@ void bb84_data_free(struct bb84_data *data); /* Wipes. NULL is fine. */
 
 /* Steps; each sets data->error. */
 void bb84_detect(struct bb84_data *data);          /* Detector: clicks of the train; pieces of detections. */
+void bb84_collect(struct bb84_data *data);         /* Detector: the same, of pairs; from `own`. */
 void bb84_match(struct bb84_data *data);           /* Source: from the pieces in `in`: answer in `out`, its bits. */
 void bb84_keep(struct bb84_data *data);            /* Detector: from the answer in `in`: its bits. */
 void bb84_compare(struct bb84_data *data);         /* Source: its test bits and those in `in`. */

@@ -170,6 +170,11 @@ static void forward_setup(struct qn_node *node, struct circuit *circuit) {
     setup.min_fidelity = circuit->min_fidelity;
     setup.lifetime_ns = circuit->lifetime_ns;
     setup.keep_frame = circuit->keep_frame;
+    Qnet__V1__QkdPairs qkd = QNET__V1__QKD_PAIRS__INIT;
+    qkd.session = circuit->qkd.session;
+    qkd.block = circuit->qkd.block;
+    qkd.train = circuit->qkd.train;
+    if (circuit->qkd.is_set) setup.qkd = &qkd;
     envelope.circuit_setup = &setup;
     node_send(node, circuit->sides[1].node, &envelope);
     node_timer(node, &circuit->patience, node->now_ns + patience_ns(node));
@@ -207,6 +212,7 @@ int circuit_open(struct qn_node *node, uint16_t peer, struct request *request, s
     circuit->min_fidelity = request->min_fidelity;
     circuit->measure = request->measured;
     circuit->axes_set = request->axes_set;
+    circuit->qkd = request->qkd;
     circuit->keep_frame = request->kind == REQUEST_TELEPORT;
     circuit->axes_seed = qn_rng_u64(&node->choices);
     qn_rng_init(&circuit->axes_rng, qn_rng_u64(&node->choices), "axes", 0);
@@ -279,6 +285,7 @@ void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__Circu
     circuit->number = m->number;
     circuit->measure = m->measure;
     circuit->axes_set = m->axes_set;
+    if (m->qkd != NULL) circuit->qkd = (struct qkd_ref){true, m->qkd->session, m->qkd->block, m->qkd->train, 0};
     circuit->axes_seed = m->axes_seed;
     circuit->min_fidelity = m->min_fidelity;
     circuit->keep_frame = m->keep_frame;
@@ -295,6 +302,11 @@ void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__Circu
             return;
         }
         forward_setup(node, circuit);
+        return;
+    }
+    int rc = m->qkd != NULL ? bb84_pairs_begin(node, circuit->path[0], m->qkd, m->number, &circuit->qkd) : 0;
+    if (rc < 0) {
+        fail(node, circuit, rc, "no keys are being made from these pairs", node->self);
         return;
     }
     circuit->ready = true;

@@ -41,6 +41,7 @@ struct circuit {
     double link_fidelity, min_fidelity, fidelity;
     bool measure, ready, keep_frame, closing;
     uint32_t axes_set;
+    struct qkd_ref qkd;
     uint64_t axes_seed;
     struct qn_rng axes_rng;
     struct request *request; /* At the head. */

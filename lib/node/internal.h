@@ -232,6 +232,12 @@ void memory_give(struct qn_node *node, uint32_t n);
 
 /* ---- link.c: the ends of a link ---- */
 
+struct qkd_ref { /* The train of bb84.h that measured pairs are for. */
+    bool is_set;
+    uint32_t session, block, train;
+    double test_basis; /* At the ends: chance of X. */
+};
+
 struct link_request { /* One create request, at one of its ends. */
     struct list link;
     struct qn_node *node;
@@ -249,6 +255,7 @@ struct link_request { /* One create request, at one of its ends. */
     struct circuit *circuit;
     struct request *user; /* Measure directly, at the asking end. */
     uint32_t axes_set;
+    struct qkd_ref qkd;
     struct qn_rng axes_rng;
     /* Measure directly: one byte a pair, from pair 0. */
     struct qn_buf axes, bells, bits;
@@ -344,6 +351,8 @@ struct request {
     uint32_t hops;
     bool measured, quiet;
     uint32_t axes_set;
+    struct qkd_ref qkd;
+    int error; /* Why it ends; 0: it is done. */
     uint64_t tag, cutoff_ns, timeout_ns;
     struct measure measure;
     uint32_t reported; /* Outcomes that the far end has told. */
@@ -360,6 +369,7 @@ void request_finish(struct request *request); /* Answered: frees it. */
 void request_on_pair(struct qn_node *node, struct request *request,
                      struct pair *pair); /* Delivered end to end at the head. */
 void request_on_circuit_closed(struct qn_node *node, struct request *request, int error, const char *detail);
+int request_start_direct(struct qn_node *node, struct request *request, uint16_t link); /* Measured, on one link. */
 void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome,
                          double goodness);
 void request_on_report(struct qn_node *node, const Qnet__V1__MeasureReport *m);
@@ -404,6 +414,13 @@ int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultReques
 void bb84_attack_end(struct qn_node *node, uint16_t link);
 const char *bb84_attack_name(const struct link_state *link); /* "" if there is none. */
 void bb84_on_room(struct qn_node *node, uint16_t peer);      /* The channel may have room again. */
+/* bb84_pairs.c: pairs whose outcomes become key. */
+int bb84_pairs_begin(struct qn_node *node, uint16_t head, const Qnet__V1__QkdPairs *m, uint32_t number,
+                     struct qkd_ref *ret); /* At the far end. -QN_EREJECTED: no such train is wanted. */
+uint8_t bb84_draw_axis(struct qn_node *node, const struct qkd_ref *qkd);
+void bb84_on_pair(struct qn_node *node, const struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome);
+void bb84_on_far_pair(struct qn_node *node, uint16_t head, const struct qkd_ref *qkd, uint64_t pair, uint8_t axis,
+                      uint8_t outcome);
 void bb84_on_train(struct qn_node *node, uint16_t from, const Qnet__V1__PulseTrain *m);
 void bb84_on_job(struct qn_node *node, struct qn_job *job); /* Takes it. */
 void bb84_mark_peers(const struct qn_node *node, bool *marks);

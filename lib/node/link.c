@@ -86,7 +86,8 @@ void link_grant(struct qn_node *node, struct link_request *request) {
         /* Half a window at a time: not a message for every pair. */
         if (target < request->granted + MEASURE_WINDOW / 2 && target < request->number) return;
         while (request->granted < target) {
-            uint8_t axis = axes_draw(&request->axes_rng, request->axes_set, is_head(request));
+            uint8_t axis = request->qkd.is_set ? bb84_draw_axis(node, &request->qkd)
+                                               : axes_draw(&request->axes_rng, request->axes_set, is_head(request));
             if (qn_buf_append(&request->axes, &axis, 1) < 0) break;
             request->granted++;
         }
@@ -198,6 +199,11 @@ int link_create(struct qn_node *node, uint16_t index, const struct link_request 
     create.request = request->user_request;
     create.axes_seed = qn_rng_u64(&node->choices);
     create.axes_set = request->axes_set;
+    Qnet__V1__QkdPairs qkd = QNET__V1__QKD_PAIRS__INIT;
+    qkd.session = request->qkd.session;
+    qkd.block = request->qkd.block;
+    qkd.train = request->qkd.train;
+    if (request->qkd.is_set) create.qkd = &qkd;
     envelope.body_case = QNET__V1__ENVELOPE__BODY_LINK_CREATE;
     envelope.link_create = &create;
     uint16_t station = link_station(node, index);
@@ -249,6 +255,11 @@ static int accept(struct qn_node *node, uint16_t from, const Qnet__V1__LinkCreat
     };
     qn_rng_init(&wanted.axes_rng, m->axes_seed, "axes", 1);
     if (wanted.measure && (wanted.number == 0 || wanted.number > MEASURE_MAX)) return -QN_ELIMIT;
+    if (wanted.measure && m->qkd != NULL) {
+        int rc = bb84_pairs_begin(node, from, m->qkd, m->number, &wanted.qkd);
+        *ret_detail = "no keys are being made from these pairs";
+        if (rc < 0) return rc;
+    }
     struct circuit *circuit = circuit_find(node, m->circuit);
     if (!wanted.measure && circuit == NULL) {
         *ret_detail = "the circuit is not known here";
@@ -387,10 +398,12 @@ static void measure_advance(struct qn_node *node, struct link_request *request) 
     if (ready <= first) return;
     node->links[request->link_index].pairs += ready - first;
     request->done = ready;
-    if (!is_head(request)) {
+    if (!is_head(request) && !request->qkd.is_set) {
         for (uint64_t at = first; at < ready; at += MEASURE_WINDOW)
             report(node, request, at, ready - at > MEASURE_WINDOW ? MEASURE_WINDOW : (size_t)(ready - at));
     }
+    for (uint64_t i = first; i < ready && !is_head(request) && request->qkd.is_set; i++)
+        bb84_on_far_pair(node, request->origin, &request->qkd, i, request->axes.data[i], request->bits.data[i]);
     bool finished = request->done == request->number;
     struct request *user = request->user;
     if (user != NULL) {

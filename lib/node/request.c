@@ -143,6 +143,7 @@ struct request *request_find(const struct qn_node *node, uint64_t number) {
 
 static void let_go(struct request *request, int error) { /* Nothing stays allocated, here or along the path. */
     struct qn_node *node = request->node;
+    request->error = error;
     if (request->circuit != NULL) circuit_close(node, request->circuit, error, qn_err_name(error), true);
     if (request->direct != NULL) {
         struct link_request *direct = request->direct;
@@ -317,7 +318,10 @@ static void finish_if_complete(struct request *request) {
 
 void request_on_measured(struct qn_node *node, struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome,
                          double goodness) {
-    (void)node;
+    if (request->kind == REQUEST_BB84) {
+        bb84_on_pair(node, request, pair, axis, outcome);
+        return;
+    }
     request->delivered++;
     request->goodness_sum += goodness;
     note(request, &request->measure.mine, &request->measure.theirs, true, pair, axis, outcome);
@@ -326,7 +330,9 @@ void request_on_measured(struct qn_node *node, struct request *request, uint64_t
 
 void request_on_report(struct qn_node *node, const Qnet__V1__MeasureReport *m) {
     struct request *request = request_find(node, m->request);
-    if (request == NULL || !request->measured || m->axes.len != m->count || m->outcomes.len * 8 < m->count) return;
+    if (request == NULL || request->kind != REQUEST_PAIRS || !request->measured || m->axes.len != m->count ||
+        m->outcomes.len * 8 < m->count)
+        return;
     if (m->n_pairs != 0 && m->n_pairs != m->count) return;
     for (uint32_t i = 0; i < m->count; i++) {
         uint8_t outcome = (m->outcomes.data[i / 8] >> (i % 8)) & 1;
@@ -336,7 +342,7 @@ void request_on_report(struct qn_node *node, const Qnet__V1__MeasureReport *m) {
     finish_if_complete(request);
 }
 
-static int start_direct(struct qn_node *node, struct request *request, uint16_t link) {
+int request_start_direct(struct qn_node *node, struct request *request, uint16_t link) {
     const struct qn_link_plan *plan = &node->links[link].plan;
     request->hops = 1;
     request->predicted = plan->fidelity;
@@ -344,6 +350,7 @@ static int start_direct(struct qn_node *node, struct request *request, uint16_t 
     struct link_request wanted = {.measure = true,
                                   .number = request->wanted,
                                   .axes_set = request->axes_set,
+                                  .qkd = request->qkd,
                                   .budget = UINT32_MAX,
                                   .min_fidelity = request->min_fidelity,
                                   .user = request,
@@ -387,7 +394,7 @@ void request_start_pairs(struct qn_node *node, uint64_t client, uint64_t id, con
             if (cutoff != 0 && (request->cutoff_ns == 0 || cutoff < request->cutoff_ns)) request->cutoff_ns = cutoff;
         }
     if (m->measure && route.n_links == 1)
-        rc = start_direct(node, request, route.links[0]);
+        rc = request_start_direct(node, request, route.links[0]);
     else
         rc = circuit_open(node, (uint16_t)peer, request, &request->circuit);
     if (rc == -QN_EFIDELITY)

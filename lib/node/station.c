@@ -19,6 +19,7 @@ struct station_request {
     uint16_t origin;
     uint32_t create_id;
     bool created, measure; /* created: LinkCreate has come. */
+    bool secret;           /* Measured for a key. */
     uint32_t number;
     uint64_t credit[2]; /* Of a and b. */
     uint64_t issued;
@@ -155,7 +156,10 @@ static void measure_both(struct qn_node *node, struct station *station, struct b
         b += nb[i] * t[i + 1];
         for (int j = 0; j < 3; j++) ab += na[i] * t[4 * (i + 1) + j + 1] * nb[j];
     }
-    double u = qn_rng_double(&node->physics) * 4;
+    /* Of a key even who knows the file's seed must not know the outcomes. */
+    double chance =
+        batch->request->secret ? (double)(qn_csprng_u64(&node->secret) >> 11) * 0x1p-53 : qn_rng_double(&node->physics);
+    double u = chance * 4;
     int bits[2] = {0, 0};
     if (u < 1 + a + b + ab)
         bits[0] = 0;
@@ -317,6 +321,7 @@ void station_on_create(struct qn_node *node, const Qnet__V1__LinkCreate *m) {
     if (request == NULL) return;
     request->created = true;
     request->measure = m->type == QNET__V1__LINK_TYPE__LINK_TYPE_MEASURE;
+    request->secret = m->qkd != NULL;
     request->number = m->number;
     arm(node, station);
 }

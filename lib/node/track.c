@@ -195,7 +195,8 @@ static void end_pair(struct qn_node *node, struct circuit *circuit, struct pair 
     int side = circuit->role == HEAD ? 1 : 0;
     send_track(node, circuit, side, &track);
     if (circuit->measure) {
-        pair->axis = axes_draw(&circuit->axes_rng, circuit->axes_set, pair->is_head);
+        pair->axis = circuit->qkd.is_set ? bb84_draw_axis(node, &circuit->qkd)
+                                         : axes_draw(&circuit->axes_rng, circuit->axes_set, pair->is_head);
         struct qn_plane_op op = {
             .kind = QNET__V1__OP_KIND__OP_KIND_MEASURE, .qubits = {pair->qubit}, .n_qubits = 1, .n_args = 3};
         memcpy(op.args, node_axes[pair->axis], sizeof node_axes[0]);
@@ -267,9 +268,12 @@ static void deliver(struct qn_node *node, struct circuit *circuit, struct pair *
             pair_free(node, pair, false);
             if (request != NULL) request_on_measured(node, request, id, axis, outcome, goodness);
         } else {
-            send_measured(node, circuit, pair);
+            uint64_t id = pair->id;
+            uint8_t axis = pair->axis, outcome = pair->outcome;
+            if (!circuit->qkd.is_set) send_measured(node, circuit, pair);
             pair->circuit = NULL;
             pair_free(node, pair, false);
+            if (circuit->qkd.is_set) bb84_on_far_pair(node, circuit->path[0], &circuit->qkd, id, axis, outcome);
         }
         return;
     }

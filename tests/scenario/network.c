@@ -111,6 +111,10 @@ struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_
     return make(yaml, seed, jitter_ns, true, secret_len, QN_NO_NODE);
 }
 
+struct network *network_new_unchecked(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len) {
+    return make(yaml, seed, jitter_ns, false, secret_len, QN_NO_NODE);
+}
+
 struct network *network_new_with_half_a_secret(const char *yaml, uint64_t seed) {
     return make(yaml, seed, 0, true, 4096, 0);
 }

@@ -34,6 +34,8 @@ struct network {
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check);
 /* With `secret_len` bytes of initial secret between any two nodes; 0: none. */
 struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len);
+struct network *network_new_unchecked(const char *yaml, uint64_t seed, uint64_t jitter_ns,
+                                      size_t secret_len); /* The same, without checking nodes after every step. */
 struct network *network_new_with_half_a_secret(const char *yaml, uint64_t seed); /* Only the first node has one. */
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
                               uint64_t jitter_ns); /* n0 .. n<repeaters+1> */

@@ -121,9 +121,10 @@ int run_bb84(struct ctl *ctl, const struct args *args) {
     if (n_blocks == 0 && body.secret_bits == 0) n_blocks = 1;
     body.blocks = (uint32_t)n_blocks;
     body.timeout_ns = request_timeout_ns(ctl);
+    body.pairs = args_has(args, "pairs");
     request.body_case = QNET__V1__CONTROL_REQUEST__BODY_BB84;
     request.bb84 = &body;
-    ctl_progress(ctl, "sending pulses to %s", body.peer);
+    ctl_progress(ctl, "making keys with %s", body.peer);
     status = target_call(ctl, &targets.list[0], &request, PATIENCE_REQUEST, take_block, &blocks);
     targets_release(&targets);
     return status;

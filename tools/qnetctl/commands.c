@@ -75,7 +75,8 @@ static const struct option teleport_options[] = {
 static const struct option bb84_options[] = {
     TEXT("bits", "N", "Go on until there are this many secret bits."),
     TEXT("blocks", "N", "At most this many blocks (1, or as many as --bits needs)."),
-    TEXT("block-pulses", "N", "Pulses in a block (chosen from the link)."),
+    TEXT("block-pulses", "N", "Pulses, or pairs, in a block (chosen from the link)."),
+    FLAG("pairs", 0, "From entangled pairs (BBM92), even if a bb84 link joins the two."),
     TEXT("method", "M", "Error correction: auto, cascade, cascade-fast, ldpc, ... (auto)."),
     TEXT("qber-limit", "F", "Blocks with a higher error rate give no key (11%)."),
     END,
@@ -176,9 +177,11 @@ const struct command commands[] = {
     },
     {
         .name = "bb84",
-        .summary = "make secret keys with a neighbour over a bb84 link",
+        .summary = "make secret keys over a bb84 link, or from entangled pairs",
         .details = "Pulses are sent in blocks; of each block that is not too noisy a key remains, in both nodes' key "
-                   "stores (see keys). The exit status is 4 if the last block was too noisy.",
+                   "stores (see keys). Where no bb84 link joins the two, pairs are made over entanglement links, "
+                   "repeaters between them, and measured at both ends (BBM92). The exit status is 4 if the last block "
+                   "was too noisy.",
         .examples = "qnetctl --node alice bb84 bob --bits 10000\n"
                     "qnetctl --node alice bb84 bob --blocks 3 --qber-limit 8%",
         .operands = peer,

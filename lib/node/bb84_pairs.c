@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys from entangled pairs: Bennett, Brassard and Mermin, PRL 68, 557 (1992). Each end measures its half of a pair in
+ * the key basis (Z) or the test basis (X), as its own secret random numbers say; the head of the path turns its outcome
+ * by the pair's Bell frame, so that those of one basis are equal but for errors. From there on a train of pairs is a
+ * train of pulses: the head is the source, the far end the detector, and a pair's number is its position.
+ *
+ * A train's pairs are one request of the link layer (one link) or one circuit (over repeaters), named by session, block
+ * and train so that the far end knows what its outcomes are for. The head's user's request owns it: whatever ends that
+ * ends the circuit, and what ends the circuit ends the request. No MeasureReport is sent: outcomes are secret. */
+#include <math.h>
+#include <string.h>
+
+#include "link/bell.h"
+#include "node/bb84.h"
+
+#define AXIS_X 0 /* Of node_axes. */
+#define AXIS_Z 2
+/* Of a block, when the user says nothing. */
+#define BLOCK_PAIRS 20000.0       /* Enough for a key at all, if fidelity is good; over repeaters always this. */
+#define BLOCK_PAIRS_MOST 200000.0 /* On one link; between the two as many as... */
+#define BLOCK_PAIRS_SECONDS 4.0   /* ...come in this time. */
+#define BLOCK_PAIRS_LIMIT 100000000
+#define INEFFICIENCY 1.2 /* Of reconciliation, on short blocks. */
+
+bool bb84_is_of_pairs(const struct session *session) { return session->parameters.bound == BB84_BOUND_PAIRS; }
+
+int bb84_pairs_link(const struct qn_node *node, uint16_t peer) {
+    struct route route;
+    int rc = route_entanglement(node, peer, &route);
+    return rc < 0 ? rc : route.links[0];
+}
+
+/* ---- choosing ---- */
+
+/* The chance of the test basis that leaves the longest key of so many pairs: few tests bound the phase errors loosely,
+ * many leave few bits. */
+static double choose_basis(const struct bb84_parameters *parameters, double pairs, double qber) {
+    double best = 0.5, most = 0;
+    if (!(qber < 0.5)) return best;
+    for (int percent = 5; percent <= 50; percent += 5) {
+        double test = percent / 100.0, key_bits = pairs * (1 - test) * (1 - test), test_bits = pairs * test * test;
+        double h = qber > 0 ? -qber * log2(qber) - (1 - qber) * log2(1 - qber) : 0;
+        struct qn_pair_counts counts = {(uint64_t)key_bits, (uint64_t)test_bits, (uint64_t)ceil(test_bits * qber)};
+        struct qn_finite_terms terms = {.eps_sec = parameters->epsilon_secret,
+                                        .eps_cor = parameters->epsilon_correct,
+                                        .disclosed = (uint64_t)(INEFFICIENCY * h * key_bits)};
+        struct qn_finite finite;
+        qn_finite_pairs(&counts, &terms, &finite);
+        if (finite.exact > most) most = finite.exact, best = test;
+    }
+    return best;
+}
+
+/* Error rate of the test basis: of one link by its state, over several as Werner pairs of the path's fidelity. */
+static double predict_qber(const struct qn_node *node, const struct route *route) {
+    double weights[4], zxy[3];
+    qn_bell_werner(route->fidelity, weights);
+    qn_bell_qber(weights, zxy);
+    if (route->n_links != 1) return zxy[1];
+    const struct qn_link_plan *plan = &node->links[route->links[0]].plan;
+    double xx = 0;
+    for (unsigned bell = 0; bell < 4; bell++)
+        xx += plan->bell_weight[bell] * plan->tensor[bell][5] * ((bell & 1) != 0 ? -1 : 1);
+    return (1 - xx) / 2;
+}
+
+int bb84_pairs_choose(struct session *session) {
+    const struct qn_node *node = session->node;
+    struct route route;
+    int rc = route_entanglement(node, session->peer, &route);
+    if (rc < 0) return -QN_ENO_ROUTE;
+    const struct qn_link_plan *plan = &node->links[route.links[0]].plan;
+    double wanted = BLOCK_PAIRS;
+    if (route.n_links == 1)
+        wanted = fmin(fmax(BLOCK_PAIRS_SECONDS * 1e9 * plan->probability / (double)plan->cycle_ns, BLOCK_PAIRS),
+                      BLOCK_PAIRS_MOST);
+    session->block_pulses = session->block_pulses_asked != 0 ? session->block_pulses_asked : (uint64_t)wanted;
+    if (session->block_pulses > BLOCK_PAIRS_LIMIT) return -QN_ELIMIT;
+    uint64_t trains = (session->block_pulses + TRAIN_PAIRS_MAX - 1) / TRAIN_PAIRS_MAX;
+    session->train_pulses = (session->block_pulses + trains - 1) / trains;
+    session->expected_qber = predict_qber(node, &route);
+    session->parameters.test_basis =
+        choose_basis(&session->parameters, (double)session->block_pulses, session->expected_qber);
+    return 0;
+}
+
+/* ---- asking ---- */
+
+void bb84_pairs_ask(struct train *train) {
+    struct session *session = train->block->session;
+    struct qn_node *node = session->node;
+    struct request *request = request_find(node, session->request);
+    struct route route;
+    int rc = route_entanglement(node, session->peer, &route);
+    if (request == NULL) return; /* It ends the session when it goes. */
+    session->asks_pairs = true;
+    request->wanted = (uint32_t)train->data->pulses;
+    request->measured = true;
+    request->qkd =
+        (struct qkd_ref){true, session->id, train->block->number, train->number, session->parameters.test_basis};
+    request->cutoff_ns = 0;
+    for (size_t i = 1; rc == 0 && i < route.n_links; i++) {
+        uint64_t cutoff = node->topology->nodes[route.nodes[i]].cutoff_ns;
+        if (cutoff != 0 && (request->cutoff_ns == 0 || cutoff < request->cutoff_ns)) request->cutoff_ns = cutoff;
+    }
+    if (rc == 0 && route.n_links == 1)
+        rc = request_start_direct(node, request, route.links[0]);
+    else if (rc == 0)
+        rc = circuit_open(node, session->peer, request, &request->circuit);
+    if (rc < 0) request_fail(request, rc, "no pairs can be asked for"); /* The session with it. */
+}
+
+const char *bb84_pairs_obstacle(const struct session *session, const struct request *request, int *ret_error) {
+    if (request->circuit != NULL) return circuit_obstacle(session->node, request->circuit, ret_error);
+    return "pairs come too slowly for blocks of this size, or the quantum channel is down";
+}
+
+int bb84_pairs_begin(struct qn_node *node, uint16_t head, const Qnet__V1__QkdPairs *m, uint32_t number,
+                     struct qkd_ref *ret) {
+    struct session *session = bb84_find_session(node, head, m->session);
+    if (session == NULL || !session->accepted || !bb84_is_of_pairs(session)) return -QN_EREJECTED;
+    struct train *train = bb84_train_heard_of(session, m->block, m->train);
+    if (train == NULL || train->data->pulses != number) return -QN_EREJECTED;
+    *ret = (struct qkd_ref){true, m->session, m->block, m->train, session->parameters.test_basis};
+    return 0;
+}
+
+uint8_t bb84_draw_axis(struct qn_node *node, const struct qkd_ref *qkd) {
+    double u = (double)(qn_csprng_u64(&node->secret) >> 11) * 0x1p-53;
+    return u < qkd->test_basis ? AXIS_X : AXIS_Z;
+}
+
+/* ---- outcomes ---- */
+
+static struct train *find_train(const struct qn_node *node, uint16_t peer, const struct qkd_ref *qkd) {
+    const struct session *session = bb84_find_session(node, peer, qkd->session);
+    const struct block *block = session != NULL ? bb84_find_block(session, qkd->block) : NULL;
+    return block != NULL ? bb84_find_train(block, qkd->train) : NULL;
+}
+
+/* Without memory for it a pair is lost, and the train waits for its deadline. */
+static bool keep(struct bb84_data *data, uint64_t pair, uint8_t axis, uint8_t outcome) {
+    struct bb84_outcome own;
+    memset(&own, 0, sizeof own);
+    own.pair = pair;
+    own.basis = axis == AXIS_X;
+    own.bit = outcome & 1;
+    if (data->own.len / sizeof own >= data->pulses || qn_buf_append(&data->own, &own, sizeof own) < 0) return false;
+    return data->own.len / sizeof own == data->pulses;
+}
+
+void bb84_on_pair(struct qn_node *node, const struct request *request, uint64_t pair, uint8_t axis, uint8_t outcome) {
+    struct train *train = find_train(node, request->peer, &request->qkd);
+    if (train == NULL || train->step != TRAIN_SENT || train->data == NULL) return;
+    if (keep(train->data, pair, axis, outcome)) bb84_pairs_advance(train);
+}
+
+void bb84_on_far_pair(struct qn_node *node, uint16_t head, const struct qkd_ref *qkd, uint64_t pair, uint8_t axis,
+                      uint8_t outcome) {
+    struct train *train = find_train(node, head, qkd);
+    if (train == NULL || train->step != TRAIN_DETECTING || train->data == NULL) return;
+    if (keep(train->data, pair, axis, outcome)) bb84_work_train(train, bb84_collect, bb84_send_detections);
+}
+
+void bb84_pairs_advance(struct train *train) {
+    struct session *session = train->block->session;
+    struct qn_node *node = session->node;
+    const struct bb84_data *data = train->data;
+    if (!train->all_told || data->own.len / sizeof(struct bb84_outcome) < data->pulses) return;
+    struct request *request = request_find(node, session->request);
+    if (request != NULL && request->circuit != NULL) circuit_close(node, request->circuit, 0, "complete", true);
+    uint16_t peer = session->peer;
+    uint32_t id = session->id;
+    session->asks_pairs = false;
+    train->step = TRAIN_SIFTING;
+    bb84_work_train(train, bb84_match, bb84_send_answer);
+    session = bb84_find_session(node, peer, id);
+    if (session != NULL) bb84_pump(session);
+}

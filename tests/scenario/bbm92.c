@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys from entangled pairs, on one link and over repeaters: error rates as the states predict, equal keys at both
+ * ends, a reason in numbers where there is none, and nothing left of what was given up. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/bell.h"
+#include "network.h"
+
+#define LINK "model: ideal, fidelity: %g, probability: 50%%, length: 1km, attempt_time: 10us"
+
+/* n0 .. n<repeaters + 1>, all with initial secrets. */
+static struct network *chain(unsigned repeaters, double fidelity, uint64_t seed, bool check) {
+    char yaml[2048];
+    int n = snprintf(yaml, sizeof yaml, "version: 1\nnetwork: pairs\ndefaults: {link: {" LINK "}}\nnodes:\n", fidelity);
+    for (unsigned i = 0; i <= repeaters + 1; i++)
+        n += snprintf(yaml + n, sizeof yaml - (size_t)n, "  n%u: {role: %s, memories: 64}\n", i,
+                      i == 0 || i == repeaters + 1 ? "memory" : "repeater");
+    n += snprintf(yaml + n, sizeof yaml - (size_t)n, "links:\n");
+    for (unsigned i = 0; i <= repeaters; i++)
+        n += snprintf(yaml + n, sizeof yaml - (size_t)n, "  l%u: {between: [n%u, n%u]}\n", i, i, i + 1);
+    return check ? network_new_with_secret(yaml, seed, 5000, 4096) : network_new_unchecked(yaml, seed, 5000, 4096);
+}
+
+static const Qnet__V1__Bb84Block *block_of(const struct network *network, uint64_t client) {
+    for (size_t i = 0; i < network->n_answers; i++)
+        if (network->answers[i].client == client &&
+            network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK)
+            return network->answers[i].response->bb84_block;
+    cr_assert_fail("no block");
+    return NULL;
+}
+
+static const Qnet__V1__Bb84Summary *summary_of(const Qnet__V1__ControlResponse *response) {
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
+                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
+    return response->bb84_summary;
+}
+
+static ProtobufCBinaryData take(struct network *network, const char *node, ProtobufCBinaryData id) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__KeyTakeRequest body = QNET__V1__KEY_TAKE_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_KEY_TAKE;
+    request.key_take = &body;
+    body.key_id = id;
+    const Qnet__V1__ControlResponse *response = network_wait(network, network_ask(network, node, &request), 10);
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_KEY, "%s does not have the key", node);
+    return response->key->material;
+}
+
+static void expect_rate(uint64_t seed, const char *basis, uint64_t errors, uint64_t n, double p) {
+    double sigma = sqrt((double)n * p * (1 - p));
+    cr_assert(fabs((double)errors - (double)n * p) < 5 * sigma,
+              "seed %lu: %lu errors of %lu in the %s basis, expected %.1f +- %.1f", (unsigned long)seed,
+              (unsigned long)errors, (unsigned long)n, basis, (double)n * p, sigma);
+}
+
+/* Initial secrets of two nodes that have not met in this life are not known to be at both ends. */
+static void expect_nothing_left(struct network *network, bool have_met) {
+    cluster_run_until(network->cluster, cluster_now(network->cluster) + UINT64_C(4000000000));
+    for (uint16_t i = 0; i < network->topology.n_nodes; i++) {
+        const struct qn_node *node = cluster_node(network->cluster, i);
+        const char *left;
+        if (node == NULL) continue;
+        cr_assert(qn_node_is_idle(node, &left) || (!have_met && strncmp(left, "keys", 4) == 0), "left at %s: %s",
+                  network->topology.nodes[i].name, left);
+        cr_assert_eq(qn_node_memories_used(node), 0, "%s holds memories", network->topology.nodes[i].name);
+    }
+}
+
+static void expect_key(unsigned repeaters, double fidelity, uint64_t seed, bool from_last, uint64_t pairs) {
+    struct network *network = chain(repeaters, fidelity, seed, false);
+    char last[8];
+    snprintf(last, sizeof last, "n%u", repeaters + 1);
+    const char *head = from_last ? last : "n0", *far = from_last ? "n0" : last;
+    uint64_t client = network_ask_bb84_pulses(network, head, far, 1, pairs);
+    const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    const Qnet__V1__Bb84Intensity *seen = block->account->intensities[0];
+    double weights[4], zxy[3];
+    qn_bell_werner(qn_chain_fidelity(fidelity, repeaters), weights);
+    qn_bell_qber(weights, zxy);
+    cr_assert_str_eq(block->account->bound, "pairs");
+    cr_assert_eq(block->failed[0], '\0', "seed %lu: %s", (unsigned long)seed, block->account->detail);
+    cr_assert_eq(block->pulses, pairs);
+    cr_assert_eq(block->clicks, pairs);
+    expect_rate(seed, "key", seen->key_errors, seen->key_clicks, zxy[0]);
+    expect_rate(seed, "test", seen->test_errors, seen->test_clicks, zxy[1]);
+    cr_assert_float_eq(summary->expected_qber, zxy[1], 1e-9);
+    /* Both bases at each end by themselves: the shares of both are those of one chance. */
+    double x = sqrt((double)seen->test_clicks / (double)pairs), z = sqrt((double)seen->key_clicks / (double)pairs);
+    cr_assert(fabs(x + z - 1) < 5 / sqrt((double)pairs), "seed %lu: %.3f in X, %.3f in Z", (unsigned long)seed, x, z);
+    cr_assert_gt(block->secret, pairs / 20);
+    cr_assert(block->account->authenticated);
+    cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+    ProtobufCBinaryData a = take(network, head, block->key_id), b = take(network, far, block->key_id);
+    cr_assert_eq(a.len, b.len);
+    cr_assert_eq(8 * a.len, block->secret - block->account->pool_bits);
+    cr_assert_eq(memcmp(a.data, b.data, a.len), 0, "seed %lu: keys differ", (unsigned long)seed);
+    expect_nothing_left(network, true);
+    network_free(network);
+}
+
+Test(bbm92, makes_equal_keys_on_one_link) {
+    expect_key(0, 0.98, 900, false, 20000);
+    expect_key(0, 0.98, 901, true, 300000); /* Three trains. */
+}
+
+Test(bbm92, makes_equal_keys_over_a_repeater) {
+    expect_key(1, 0.98, 902, false, 20000);
+    expect_key(1, 0.98, 903, true, 20000);
+}
+
+Test(bbm92, gives_no_key_when_fidelity_is_too_low) {
+    struct network *network =
+        chain(1, 0.95, 904, true); /* 0.903 end to end: 6.4 % errors, too many for so few pairs. */
+    uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 6000);
+    cr_assert_eq(summary_of(network_wait(network, client, 1000))->secret, 0);
+    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    cr_assert_str_eq(block->failed, "no_key");
+    cr_assert_gt(strlen(block->account->detail), 20);
+    cr_assert_not_null(strpbrk(block->account->detail, "0123456789"), "%s", block->account->detail);
+    expect_nothing_left(network, true);
+    network_free(network);
+    network = chain(0, 0.7, 905, true); /* 20 % errors. */
+    const Qnet__V1__ControlResponse *response =
+        network_wait(network, network_ask_bb84_pulses(network, "n1", "n0", 1, 20000), 1000);
+    expect_error(response, "qber");
+    cr_assert_not_null(strstr(response->error->message, "limit"), "%s", response->error->message);
+    expect_nothing_left(network, true);
+    network_free(network);
+}
+
+/* Given up by its client, or with either end or the repeater dead, at many times. */
+Test(bbm92, leaves_nothing_behind_when_it_is_given_up) {
+    for (unsigned when = 0; when < 3; when++)
+        for (unsigned who = 0; who < 4; who++) {
+            struct network *network = chain(1, 0.98, 910 + when, true);
+            uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 2, 2000);
+            cluster_run_until(network->cluster,
+                              cluster_now(network->cluster) + (UINT64_C(20000) << 4 * when)); /* 20 us to 5 ms. */
+            if (who == 3)
+                cluster_client_gone(network->cluster, 0, client);
+            else
+                cluster_crash(network->cluster, (uint16_t)who);
+            cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000);
+            if (who != 3) cluster_start(network->cluster, (uint16_t)who);
+            if (who == 1 || who == 2)
+                network_wait(network, client, 100); /* A key if it had hardly begun, or an error. */
+            expect_nothing_left(network, false);
+            client = network_ask_bb84_pulses(network, "n2", "n0", 1, 4000); /* And it works again. */
+            summary_of(network_wait(network, client, 100));
+            expect_nothing_left(network, true);
+            network_free(network);
+        }
+}
