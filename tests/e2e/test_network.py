@@ -211,7 +211,6 @@ class Faults(unittest.TestCase):
             lab.fails("unknown_node", "request-pair", "nobody", "--node", "n0")
             lab.fails("fidelity", "request-pair", "n2", "--node", "n0", "--min-fidelity", 0.99)
             lab.fails("memory_full", "request-pair", "n2", "--node", "n0", "--number", 65)
-            lab.fails("unsupported", "bb84", "n2", "--node", "n0")
             lab.ctl("lab", "kill", "n1")
             failed = lab.fails("peer_down", "request-pair", "n2", "--node", "n0", "--timeout", "5s")
             self.assertIn("n1", failed.error["message"])

@@ -18,6 +18,19 @@ links:
 """
 
 
+PAIRS = """version: 1
+network: pairs
+defaults: {link: {model: ideal, fidelity: 0.995, probability: 50%, length: 1km, attempt_time: 10us}}
+nodes:
+  alice: {role: memory, memories: 64}
+  middle: {role: repeater, memories: 64}
+  bob: {role: memory, memories: 64}
+links:
+  left: {between: [alice, middle]}
+  right: {between: [middle, bob]}
+"""
+
+
 def blocks(lines):
     return [line for line in lines if line.get("type") == "block"]
 
@@ -40,6 +53,7 @@ class Qkd(unittest.TestCase):
             self.assertEqual(lines[-1]["net_bits"], lines[-1]["secret"] - lines[-1]["pad_bits"])
 
             before = lab.ctl("keys")[-1]["keys"]
+            lab.fails("unsupported", "bb84", "bob", "--node", "laser", "--pairs")  # There are none between these.
             lab.ctl("fault", "attack", "qkd", "mitm")
             lab.fails("auth", "bb84", "bob", "--node", "laser", "--blocks", 1)
             self.assertEqual(len(lab.ctl("keys")[-1]["keys"]), len(before))
@@ -51,6 +65,21 @@ class Qkd(unittest.TestCase):
             lab.fails("qber", "bb84", "bob", "--node", "laser", "--blocks", 1)
             lab.ctl("fault", "clear", "qkd")
             self.assertGreater(lab.ctl("bb84", "bob", "--node", "laser", "--blocks", 1)[-1]["secret"], 0)
+
+    def test_a_key_from_pairs_over_a_repeater(self):
+        with Lab(PAIRS) as lab:
+            block = blocks(lab.ctl("bb84", "bob", "--node", "alice", "--block-pulses", 10000))[0]
+            self.assertEqual((block["account"]["bound"], block["account"]["verdict"]), ("pairs", "key"))
+            self.assertEqual((block["pulses"], block["clicks"]), (10000, 10000))
+            self.assertFalse(block["account"]["authenticated"])  # The lab's initial secrets are of neighbours.
+            self.assertLess(block["qber"], 0.03)
+            a, b = (lab.ctl("keys", "take", block["key_id"], "--node", node)[-1]["material"] for node in ("alice", "bob"))
+            self.assertEqual(a, b)
+            block = blocks(lab.ctl("bb84", "middle", "--node", "bob", "--block-pulses", 20000))[0]
+            self.assertTrue(block["account"]["authenticated"])
+            self.assertGreater(block["secret"], 3000)
+            for status in lab.ctl("status")[0]["nodes"]:
+                self.assertEqual((status["memories_used"], status["requests"]), (0, 0), status["node"])
 
     def test_a_session_ends_when_an_end_dies_and_others_follow(self):
         with Lab(LINK.format(scale=1, preset="gys", size=1000000)) as lab:
