@@ -18,7 +18,7 @@ static const char *const names[] = {
     "closed",      "unknown_node", "unknown_link", "no_route",  "peer_down",   "fidelity", "timeout",
     "memory_full", "unsupported",  "rejected",     "expired",   "lost",        "qber",     "verify",
     "busy",        "cancelled",    "shutdown",     "not_found", "unreachable", "topology", "cut",
-    "system",      "no_key",       "store",        "fenced",    "pads",
+    "system",      "no_key",       "store",        "fenced",    "pads",        "bell",
 };
 
 static size_t find(int err) {

@@ -37,7 +37,8 @@
     X(NO_KEY, 30, "too few bits for a key", "ask for more pulses, or a better link")                                   \
     X(STORE, 40, "the key store cannot be written", "make room on its disk; the node goes on by itself")               \
     X(FENCED, 60, "this node was declared dead while it was away", "ask again: it has started anew")                   \
-    X(PADS, 70, "the pool of authentication is used up", "give both ends a new initial secret")
+    X(PADS, 70, "the pool of authentication is used up", "give both ends a new initial secret")                        \
+    X(BELL, 110, "Bell's inequality is not violated", "check the pairs' fidelity, and who makes them")
 
 enum qn_err {
 #define X(name, number, what, todo) QN_E##name = number,

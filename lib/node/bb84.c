@@ -207,7 +207,7 @@ static void on_choice(struct session *session, const struct bb84_choice *choice)
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m) {
     int peer = node_name_to_peer(node, client, id, m->peer);
     if (peer < 0) return;
-    int link = m->pairs ? -QN_EUNSUPPORTED : find_link(node, (uint16_t)peer);
+    int link = m->pairs || m->bell_share > 0 ? -QN_EUNSUPPORTED : find_link(node, (uint16_t)peer);
     bool pairs = link < 0;
     if (pairs) link = bb84_pairs_link(node, (uint16_t)peer);
     if (link < 0) {
@@ -217,10 +217,10 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
         return;
     }
     if (!(m->qber_limit >= 0 && m->qber_limit <= 0.5) || m->blocks > BLOCKS_MAX || m->block_pulses > BLOCK_PULSES_MAX ||
-        m->method >= QN_RECONCILE_METHODS) {
+        m->method >= QN_RECONCILE_METHODS || !(m->bell_share >= 0 && m->bell_share <= BELL_SHARE_MAX)) {
         node_reply_error(node, client, id, -QN_EINVAL,
                          "qber_limit is 0 to 0.5, blocks at most %d, block_pulses at most 1e15, method one of those "
-                         "there are",
+                         "there are, bell_share 0 to 0.25",
                          BLOCKS_MAX);
         return;
     }
@@ -245,6 +245,7 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     request->free_extra = let_go_of_session;
     request->on_timeout = on_timeout;
     if (pairs) session->is_source = true;
+    session->parameters.bell_share = pairs ? m->bell_share : 0;
     if (session->parameters.open && !pairs)
         bb84_work_choice(session, on_choice);
     else
@@ -409,6 +410,7 @@ static bool find_place(const Qnet__V1__QkdMessage *m, uint32_t *ret_session, uin
         OF_TRAIN(ASK, ask);
         OF_TRAIN(TELL, tell);
         OF_TRAIN(VERIFY, verify);
+        OF_TRAIN(BELL, bell);
         OF_BLOCK(AMPLIFY, amplify);
         OF_BLOCK(CONFIRM, confirm);
         OF_BLOCK(ABORT, abort);
@@ -424,6 +426,9 @@ static void on_train_message(struct train *train, const Qnet__V1__QkdMessage *m)
     switch (m->body_case) {
     case QNET__V1__QKD_MESSAGE__BODY_DETECTIONS:
         bb84_on_detections(train, m->detections);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_BELL:
+        bb84_on_bell(train, m->bell);
         break;
     case QNET__V1__QKD_MESSAGE__BODY_SIFT:
         bb84_on_sift(train, m->sift);

@@ -32,6 +32,7 @@
 #define BLOCK_PULSES_MAX UINT64_C(1000000000000000)
 #define TRAIN_PULSES_MAX (UINT64_C(1) << 32)
 #define TRAIN_PAIRS_MAX 131072
+#define BELL_SHARE_MAX 0.25
 #define TRAINS_MAX 65536       /* Of a block. */
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
 #define TRAINS_AT_ONCE 8       /* Sent and not yet verified. */
@@ -51,6 +52,7 @@ struct bb84_parameters {
     struct qn_decoy decoy; /* n is 0 without intensities to tell apart. */
     double mean;           /* BB84_BOUND_TAGGED */
     double test_basis;     /* Chance of it, at each end. */
+    double bell_share;     /* BB84_BOUND_PAIRS: chance that the far end's axis is for Bell's inequality. */
     bool open;             /* The file leaves intensities or bases to be chosen: whoever starts does. */
     double clock_hz;
     double epsilon_secret, epsilon_correct;
@@ -120,6 +122,8 @@ struct block {
     struct qn_decoy_counts counts; /* Without decoys everything is in the first place. */
     struct qn_observed observed;
     uint64_t pulses, clicks;
+    uint64_t bell_trials[2][2]; /* As in struct bb84_data. */
+    int64_t bell_sums[2][2];
     uint64_t disclosed, tag_bits, corrected, failed_frames;
     uint64_t secret, pool_bits, pad_bits; /* pad_bits: used for tags, both directions. */
     double forgery;                       /* Bound on the chance that a tag was forged. */
@@ -192,6 +196,9 @@ bool bb84_is_of_pairs(const struct session *session);
 int bb84_pairs_link(const struct qn_node *node, uint16_t peer); /* First of the path; or -QN_ENO_ROUTE. */
 int bb84_pairs_choose(struct session *session);                 /* Basis, block and train. -QN_ELIMIT, -QN_ENO_ROUTE. */
 void bb84_pairs_ask(struct train *train);                       /* May end the session. */
+void bb84_say_bell(struct train *train);                        /* Detector. */
+void bb84_on_bell(struct train *train, const Qnet__V1__QkdBell *m);
+uint64_t bb84_bell(const struct block *block, double *ret_s, double *ret_error); /* How many pairs tell it. */
 void bb84_pairs_advance(struct train *train); /* Source: matches, when both ends' outcomes are here. */
 const char *bb84_pairs_obstacle(const struct session *session, const struct request *request, int *ret_error);
 

@@ -15,6 +15,7 @@
 
 #define AXIS_X 0 /* Of node_axes. */
 #define AXIS_Z 2
+#define AXIS_SUM 3 /* (Z+X)/sqrt 2; the next is (Z-X)/sqrt 2. */
 /* Of a block, when the user says nothing. */
 #define BLOCK_PAIRS 20000.0       /* Enough for a key at all, if fidelity is good; over repeaters always this. */
 #define BLOCK_PAIRS_MOST 200000.0 /* On one link; between the two as many as... */
@@ -80,7 +81,8 @@ int bb84_pairs_choose(struct session *session) {
     session->train_pulses = (session->block_pulses + trains - 1) / trains;
     session->expected_qber = predict_qber(node, &route);
     session->parameters.test_basis =
-        choose_basis(&session->parameters, (double)session->block_pulses, session->expected_qber);
+        choose_basis(&session->parameters, (double)session->block_pulses * (1 - session->parameters.bell_share),
+                     session->expected_qber);
     return 0;
 }
 
@@ -97,7 +99,7 @@ void bb84_pairs_ask(struct train *train) {
     request->wanted = (uint32_t)train->data->pulses;
     request->measured = true;
     request->qkd =
-        (struct qkd_ref){true, session->id, train->block->number, train->number, session->parameters.test_basis};
+        (struct qkd_ref){true, session->id, train->block->number, train->number, session->parameters.test_basis, 0};
     request->cutoff_ns = 0;
     for (size_t i = 1; rc == 0 && i < route.n_links; i++) {
         uint64_t cutoff = node->topology->nodes[route.nodes[i]].cutoff_ns;
@@ -121,12 +123,15 @@ int bb84_pairs_begin(struct qn_node *node, uint16_t head, const Qnet__V1__QkdPai
     if (session == NULL || !session->accepted || !bb84_is_of_pairs(session)) return -QN_EREJECTED;
     struct train *train = bb84_train_heard_of(session, m->block, m->train);
     if (train == NULL || train->data->pulses != number) return -QN_EREJECTED;
-    *ret = (struct qkd_ref){true, m->session, m->block, m->train, session->parameters.test_basis};
+    *ret = (struct qkd_ref){
+        true, m->session, m->block, m->train, session->parameters.test_basis, session->parameters.bell_share};
     return 0;
 }
 
 uint8_t bb84_draw_axis(struct qn_node *node, const struct qkd_ref *qkd) {
-    double u = (double)(qn_csprng_u64(&node->secret) >> 11) * 0x1p-53;
+    double u = (double)(qn_csprng_u64(&node->secret) >> 11) * 0x1p-53, bell = qkd->bell_share;
+    if (u < bell) return u < bell / 2 ? AXIS_SUM : AXIS_SUM + 1;
+    u = (u - bell) / (1 - bell);
     return u < qkd->test_basis ? AXIS_X : AXIS_Z;
 }
 
@@ -143,7 +148,7 @@ static bool keep(struct bb84_data *data, uint64_t pair, uint8_t axis, uint8_t ou
     struct bb84_outcome own;
     memset(&own, 0, sizeof own);
     own.pair = pair;
-    own.basis = axis == AXIS_X;
+    own.basis = axis >= AXIS_SUM ? (uint8_t)(axis - AXIS_SUM + 2) : axis == AXIS_X;
     own.bit = outcome & 1;
     if (data->own.len / sizeof own >= data->pulses || qn_buf_append(&data->own, &own, sizeof own) < 0) return false;
     return data->own.len / sizeof own == data->pulses;
@@ -176,4 +181,60 @@ void bb84_pairs_advance(struct train *train) {
     bb84_work_train(train, bb84_match, bb84_send_answer);
     session = bb84_find_session(node, peer, id);
     if (session != NULL) bb84_pump(session);
+}
+
+/* ---- Bell's inequality ---- */
+
+void bb84_say_bell(struct train *train) {
+    struct session *session = train->block->session;
+    const struct bb84_data *data = train->data;
+    struct qn_buf axes = {0}, outcomes = {0};
+    Qnet__V1__QkdBell message = QNET__V1__QKD_BELL__INIT;
+    message.session = session->id;
+    message.block = train->block->number;
+    message.train = train->number;
+    message.count = data->bell.count;
+    message.first_pair = data->first_pair;
+    if (qn_bits_to_bytes(&data->bell.axes, 0, data->bell.count, &axes) == 0 &&
+        qn_bits_to_bytes(&data->bell.bits, 0, data->bell.count, &outcomes) == 0) {
+        message.positions = (ProtobufCBinaryData){data->bell.positions.len, data->bell.positions.data};
+        message.axes = (ProtobufCBinaryData){axes.len, axes.data};
+        message.outcomes = (ProtobufCBinaryData){outcomes.len, outcomes.data};
+        bb84_say(session, train->block, QNET__V1__QKD_MESSAGE__BODY_BELL, &message);
+    }
+    qn_buf_release(&axes);
+    qn_buf_release(&outcomes);
+}
+
+void bb84_on_bell(struct train *train, const Qnet__V1__QkdBell *m) {
+    struct bb84_data *data = train->data;
+    if (!train->block->session->is_source || train->step != TRAIN_SENT || data == NULL || !data->pairs ||
+        data->bell.count > 0 || train->pieces_seen > 0)
+        return;
+    if (m->count == 0 || m->count > data->pulses || m->count > m->positions.len ||
+        qn_bits_append_bytes(&data->bell.axes, m->axes.data, m->axes.len, m->count) < 0 ||
+        qn_bits_append_bytes(&data->bell.bits, m->outcomes.data, m->outcomes.len, m->count) < 0 ||
+        qn_buf_append(&data->bell.positions, m->positions.data, m->positions.len) < 0) {
+        bb84_block_fail(train->block, -QN_EPROTOCOL, "malformed outcomes of the test of Bell's inequality");
+        return;
+    }
+    data->bell.count = m->count;
+}
+
+/* Clauser, Horne, Shimony and Holt, PRL 23, 880 (1969); Ekert, PRL 67, 661 (1991). */
+uint64_t bb84_bell(const struct block *block, double *ret_s, double *ret_error) {
+    uint64_t n = 0;
+    double s = 0, square = 0;
+    for (int basis = 0; basis < 2; basis++)
+        for (int axis = 0; axis < 2; axis++) {
+            uint64_t trials = block->bell_trials[basis][axis];
+            if (trials == 0) continue;
+            double mean = (double)block->bell_sums[basis][axis] / (double)trials;
+            s += basis == 1 && axis == 1 ? -mean : mean;
+            square += (1 - mean * mean) / (double)trials;
+            n += trials;
+        }
+    *ret_s = s;
+    *ret_error = sqrt(square);
+    return n;
 }

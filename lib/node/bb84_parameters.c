@@ -98,6 +98,7 @@ void bb84_parameters_pack(const struct bb84_parameters *parameters, Qnet__V1__Qk
     ret->epsilon_correct = parameters->epsilon_correct;
     ret->method = parameters->method;
     ret->authenticated = parameters->authenticated;
+    ret->bell_share = parameters->bell_share;
 }
 
 /* ---- comparing ---- */
@@ -169,7 +170,10 @@ int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters 
     if (ours->decoy.n > 0 && !(fabs(sum - 1) < 1e-3)) return -QN_EINVAL;
     if (!(theirs->test_basis > 0 && theirs->test_basis < 1)) return -QN_EINVAL;
     ours->test_basis = theirs->test_basis;
-    if (ours->bound == BB84_BOUND_PAIRS) return 0;
+    if (ours->bound == BB84_BOUND_PAIRS) {
+        ours->bell_share = theirs->bell_share;
+        return theirs->bell_share >= 0 && theirs->bell_share <= BELL_SHARE_MAX ? 0 : -QN_EINVAL;
+    }
     bb84_source(session, &source);
     struct qn_source again = source;
     return qn_source_settle(&again);

@@ -81,6 +81,7 @@ void bb84_tell_block(struct session *session, const struct block *block) {
     if (block->secret > 0)
         info.key_id = (ProtobufCBinaryData){sizeof block->key_id, (uint8_t *)(uintptr_t)block->key_id};
     info.failed = borrow(block->verdict == 0 ? "" : qn_err_name(block->verdict));
+    info.bell_pairs = bb84_bell(block, &info.bell_s, &info.bell_error);
     info.account = &account;
     fill_account(block, &account);
     account.intensities = intensity_pointers;

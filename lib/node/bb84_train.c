@@ -2,6 +2,7 @@
 /* A train of pulses: sent, detected, sifted, tested. The source sends one train after the other, at its clock, and
  * never more at once than TRAINS_AT_ONCE, so that a detector that cannot follow slows it down. */
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,6 +129,7 @@ void bb84_send_detections(struct train *train) {
     size_t pieces = data->pieces.len / sizeof(struct bb84_piece), at = 0;
     struct block *block = train->block;
     train->step = TRAIN_SIFTING;
+    if (data->bell.count > 0) bb84_say_bell(train);
     block->pulses += data->pulses;
     block->clicks += data->clicks;
     for (int basis = 0; basis < 2; basis++) {
@@ -276,6 +278,19 @@ void bb84_on_sift(struct train *train, const Qnet__V1__QkdSift *m) {
 
 /* ---- the test basis ---- */
 
+/* E91: all of the block's pairs that were measured for it. False: the session is over. */
+static bool judge_bell(struct block *block) {
+    struct session *session = block->session;
+    double s, error;
+    uint64_t n = bb84_bell(block, &s, &error);
+    if (session->parameters.bell_share == 0 || s > 2) return true;
+    char text[160];
+    snprintf(text, sizeof text, "S = %.3f +- %.3f of %llu pairs; not above 2", s, error, (unsigned long long)n);
+    node_event(session->node, LEVEL_WARNING, "bell_abort", node_name(session->node, session->peer), "%s", text);
+    bb84_block_fail(block, -QN_EBELL, text);
+    return false;
+}
+
 static void judge_test(struct train *train) {
     struct block *block = train->block;
     struct session *session = block->session;
@@ -283,6 +298,10 @@ static void judge_test(struct train *train) {
     block->clicks += train->data->clicks;
     for (int basis = 0; basis < 2; basis++) block->observed.clicks[basis] += train->data->basis_clicks[basis];
     bb84_count_sifted(block, train->data);
+    for (int i = 0; i < 4; i++) {
+        block->bell_trials[i / 2][i % 2] += train->data->bell.trials[i / 2][i % 2];
+        block->bell_sums[i / 2][i % 2] += train->data->bell.sums[i / 2][i % 2];
+    }
     double qber = bb84_test_qber(block);
     uint64_t compared = bb84_sum(block->counts.test_n);
     session->node->links[session->link_index].qber = qber;
@@ -302,6 +321,7 @@ static void judge_test(struct train *train) {
         bb84_block_fail(block, -QN_EQBER, text);
         return;
     }
+    if (all && !judge_bell(block)) return;
     bb84_reconcile_begin(train);
 }
 

@@ -23,6 +23,9 @@ void bb84_data_free(struct bb84_data *data) {
     if (data->in.data != NULL) sodium_memzero(data->in.data, data->in.len);
     if (data->own.data != NULL) sodium_memzero(data->own.data, data->own.len);
     qn_buf_release(&data->own);
+    qn_buf_release(&data->bell.positions);
+    qn_bits_release(&data->bell.axes);
+    qn_bits_release(&data->bell.bits);
     qn_buf_release(&data->in);
     qn_buf_release(&data->out);
     qn_buf_release(&data->pieces);
@@ -105,15 +108,33 @@ static struct bb84_outcome *sorted(const struct bb84_data *data, size_t *ret_n) 
     return own;
 }
 
+/* One piece; what does not fit it is not used. */
+static int encode_bell(struct bb84_data *data, const uint32_t *offset, size_t n) {
+    size_t count;
+    if (n == 0) return 0;
+    int rc = qn_sift_encode(offset, 0, n, &data->bell.positions, &count);
+    if (rc < 0) return rc;
+    data->bell.count = (uint32_t)count;
+    rc = qn_bits_resize(&data->bell.axes, count);
+    return rc < 0 ? rc : qn_bits_resize(&data->bell.bits, count);
+}
+
 void bb84_collect(struct bb84_data *data) {
-    size_t n;
+    size_t n, n_bell = 0;
     const struct bb84_outcome *own = sorted(data, &n);
-    uint32_t *offset = malloc((n + 1) * sizeof *offset);
-    data->error = offset == NULL ? -QN_ENOMEM : 0;
+    uint32_t *offset = malloc((n + 1) * sizeof *offset), *bell = malloc((n + 1) * sizeof *bell);
+    data->error = offset == NULL || bell == NULL ? -QN_ENOMEM : 0;
     data->first_pair = n > 0 ? own[0].pair : 0;
     for (size_t i = 0; i < n && data->error == 0; i++) {
         if (own[i].pair - data->first_pair >= PAIRS_SPAN || (i > 0 && own[i].pair == own[i - 1].pair)) continue;
-        offset[data->clicks++] = (uint32_t)(own[i].pair - data->first_pair);
+        uint32_t place = (uint32_t)(own[i].pair - data->first_pair);
+        if (own[i].basis > 1) {
+            bell[n_bell++] = place;
+            data->error = qn_bits_push(&data->bell.axes, own[i].basis == 3);
+            if (data->error == 0) data->error = qn_bits_push(&data->bell.bits, own[i].bit != 0);
+            continue;
+        }
+        offset[data->clicks++] = place;
         data->error = qn_bits_push(&data->bits, own[i].bit != 0);
         if (data->error == 0) data->error = qn_bits_push(&data->bases, own[i].basis != 0);
     }
@@ -121,6 +142,8 @@ void bb84_collect(struct bb84_data *data) {
         count_clicks(data);
         data->error = encode(data, offset);
     }
+    if (data->error == 0) data->error = encode_bell(data, bell, n_bell);
+    free(bell);
     if (n > 0) sodium_memzero(data->own.data, data->own.len);
     qn_buf_release(&data->own);
     free(offset);
@@ -137,6 +160,25 @@ static void look_up(const struct bb84_data *data, const uint32_t *offset, struct
         qn_bits_set(basis, i, is_here ? own[at].basis != 0 : !qn_bits_get(&data->bases, i));
         qn_bits_set(bit, i, is_here && own[at].bit != 0);
     }
+}
+
+static int correlate(struct bb84_data *data) {
+    size_t n, at = 0;
+    const struct bb84_outcome *own = sorted(data, &n);
+    uint32_t *offset = malloc(((size_t)data->bell.count + 1) * sizeof *offset);
+    int rc = offset == NULL ? -QN_ENOMEM
+                            : qn_sift_decode(data->bell.positions.data, data->bell.positions.len, data->bell.count, 0,
+                                             PAIRS_SPAN, offset);
+    for (size_t i = 0; rc == 0 && i < data->bell.count; i++) {
+        uint64_t pair = data->first_pair + offset[i];
+        while (at < n && own[at].pair < pair) at++;
+        if (at == n || own[at].pair != pair) continue;
+        unsigned basis = own[at].basis & 1, axis = qn_bits_get(&data->bell.axes, i);
+        data->bell.trials[basis][axis]++;
+        data->bell.sums[basis][axis] += qn_bits_get(&data->bell.bits, i) == (own[at].bit != 0) ? 1 : -1;
+    }
+    free(offset);
+    return rc;
 }
 
 /* ---- sifting ---- */
@@ -192,6 +234,7 @@ void bb84_match(struct bb84_data *data) {
     data->basis_clicks[1] = qn_bits_count(&data->bases);
     data->basis_clicks[0] = data->clicks - data->basis_clicks[1];
     count_classes(data);
+    if (data->error == 0 && data->bell.count > 0) data->error = correlate(data);
     sodium_memzero(data->stream_key, sizeof data->stream_key);
     qn_bits_release(&data->bases);
     qn_bits_release(&basis);

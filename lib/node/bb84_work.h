@@ -22,7 +22,7 @@ struct bb84_piece { /* Of what a step has written to `out`: one message each. */
 
 struct bb84_outcome { /* Of one pair. */
     uint64_t pair;
-    uint8_t basis, bit;
+    uint8_t basis, bit; /* basis: 0 Z, 1 X, 2 (Z+X)/sqrt 2, 3 (Z-X)/sqrt 2. */
 };
 
 struct bb84_data { /* One train. */
@@ -36,6 +36,13 @@ struct bb84_data { /* One train. */
     struct qn_buf own;          /* Of entangled pairs: struct bb84_outcome, what this end has measured. */
     uint64_t first_pair;        /* Their positions count from this number. */
     bool pairs;
+    struct { /* Test of Bell's inequality: what the detector measured along axes between X and Z. */
+        uint32_t count;
+        struct qn_buf positions;
+        struct qn_bits axes, bits;
+        uint64_t trials[2][2]; /* Source: by its basis and the detector's axis. */
+        int64_t sums[2][2];    /* Equal outcomes less different ones. */
+    } bell;
     struct qn_buf in, out;   /* What came for the step; what it has to say. */
     struct qn_buf pieces;    /* struct bb84_piece, of `in` (source, while detections arrive) or `out`. */
     struct qn_sifted sifted; /* This end's bits. */

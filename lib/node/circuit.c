@@ -285,7 +285,7 @@ void circuit_on_setup(struct qn_node *node, uint16_t from, const Qnet__V1__Circu
     circuit->number = m->number;
     circuit->measure = m->measure;
     circuit->axes_set = m->axes_set;
-    if (m->qkd != NULL) circuit->qkd = (struct qkd_ref){true, m->qkd->session, m->qkd->block, m->qkd->train, 0};
+    if (m->qkd != NULL) circuit->qkd = (struct qkd_ref){true, m->qkd->session, m->qkd->block, m->qkd->train, 0, 0};
     circuit->axes_seed = m->axes_seed;
     circuit->min_fidelity = m->min_fidelity;
     circuit->keep_frame = m->keep_frame;

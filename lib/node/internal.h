@@ -236,6 +236,7 @@ struct qkd_ref { /* The train of bb84.h that measured pairs are for. */
     bool is_set;
     uint32_t session, block, train;
     double test_basis; /* At the ends: chance of X. */
+    double bell_share; /* At the far end: chance of an axis between. */
 };
 
 struct link_request { /* One create request, at one of its ends. */

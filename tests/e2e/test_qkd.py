@@ -75,7 +75,8 @@ class Qkd(unittest.TestCase):
             self.assertLess(block["qber"], 0.03)
             a, b = (lab.ctl("keys", "take", block["key_id"], "--node", node)[-1]["material"] for node in ("alice", "bob"))
             self.assertEqual(a, b)
-            block = blocks(lab.ctl("bb84", "middle", "--node", "bob", "--block-pulses", 20000))[0]
+            block = blocks(lab.ctl("bb84", "middle", "--node", "bob", "--block-pulses", 30000, "--bell", "20%"))[0]
+            self.assertGreater(block["bell_s"], 2.6)
             self.assertTrue(block["account"]["authenticated"])
             self.assertGreater(block["secret"], 3000)
             for status in lab.ctl("status")[0]["nodes"]:

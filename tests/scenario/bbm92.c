@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "link/bell.h"
+#include "link/link.h"
 #include "network.h"
 
 #define LINK "model: ideal, fidelity: %g, probability: 50%%, length: 1km, attempt_time: 10us"
@@ -112,6 +113,33 @@ Test(bbm92, makes_equal_keys_over_a_repeater) {
     expect_key(1, 0.98, 903, true, 20000);
 }
 
+/* Psi+ or Psi-, as heralded: the frame turns outcomes. */
+Test(bbm92, makes_equal_keys_whatever_the_frame) {
+    static const char yaml[] =
+        "version: 1\nnetwork: frames\nnodes:\n  a: {role: memory}\n  b: {role: memory}\n"
+        "  m: {role: detector, efficiency: 90%, dark_rate: 100Hz, gate_window: 10ns}\n"
+        "links:\n  ab: {between: [a, b], via: m, model: double-click, visibility: 97%, emission_efficiency: 80%, "
+        "length: 2km, attempt_time: 1us}\n";
+    struct network *network = network_new_unchecked(yaml, 906, 5000, 4096);
+    struct qn_link_plan plan;
+    cr_assert_eq(qn_link_plan(&network->topology, &network->topology.links[0], &plan), 0);
+    double xx = 0, zz = 0;
+    for (unsigned bell = 0; bell < 4; bell++) {
+        xx += plan.bell_weight[bell] * plan.tensor[bell][5] * (bell % 2 == 1 ? -1 : 1);
+        zz += plan.bell_weight[bell] * plan.tensor[bell][15] * (bell / 2 == 1 ? -1 : 1);
+    }
+    cr_assert(plan.bell_weight[2] > 0.1 && plan.bell_weight[3] > 0.1);
+    uint64_t client = network_ask_bb84_pulses(network, "b", "a", 1, 40000);
+    const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 1000));
+    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    const Qnet__V1__Bb84Intensity *seen = block->account->intensities[0];
+    cr_assert_float_eq(summary->expected_qber, (1 - xx) / 2, 1e-9);
+    expect_rate(906, "key", seen->key_errors, seen->key_clicks, (1 - zz) / 2);
+    expect_rate(906, "test", seen->test_errors, seen->test_clicks, (1 - xx) / 2);
+    cr_assert_gt(block->secret, 2000);
+    network_free(network);
+}
+
 Test(bbm92, gives_no_key_when_fidelity_is_too_low) {
     struct network *network =
         chain(1, 0.95, 904, false); /* 0.903 end to end: 6.4 % errors, too many for so few pairs. */
@@ -128,6 +156,41 @@ Test(bbm92, gives_no_key_when_fidelity_is_too_low) {
         network_wait(network, network_ask_bb84_pulses(network, "n1", "n0", 1, 20000), 1000);
     expect_error(response, "qber");
     cr_assert_not_null(strstr(response->error->message, "limit"), "%s", response->error->message);
+    expect_nothing_left(network, true);
+    network_free(network);
+}
+
+static uint64_t ask_with_bell(struct network *network, uint64_t pairs) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__Bb84Request body = QNET__V1__BB84_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_BB84;
+    request.bb84 = &body;
+    body.peer = (char *)(uintptr_t) "n0";
+    body.blocks = 1;
+    body.block_pulses = pairs;
+    body.bell_share = 0.2;
+    body.qber_limit = 0.3;
+    body.timeout_ns = UINT64_C(10000000000000);
+    return network_ask(network, "n1", &request);
+}
+
+Test(bbm92, tests_bells_inequality_on_a_share_of_the_pairs) {
+    struct network *network = chain(0, 0.98, 920, false);
+    uint64_t client = ask_with_bell(network, 200000); /* Two trains. */
+    cr_assert_gt(summary_of(network_wait(network, client, 1000))->secret, 10000);
+    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    double n = (double)block->bell_pairs;
+    cr_assert(fabs(n - 40000) < 5 * sqrt(200000 * 0.2 * 0.8), "%g pairs", n);
+    cr_assert_eq(block->clicks + block->bell_pairs, block->pulses);
+    cr_assert(fabs(block->bell_s - qn_chsh_werner(0.98)) < 5 * block->bell_error, "seed 920: S = %g +- %g",
+              block->bell_s, block->bell_error);
+    cr_assert(block->bell_error > 0.005 && block->bell_error < 0.05);
+    expect_nothing_left(network, true);
+    network_free(network);
+    network = chain(0, 0.72, 921, true); /* S = 1.77. */
+    const Qnet__V1__ControlResponse *response = network_wait(network, ask_with_bell(network, 20000), 1000);
+    expect_error(response, "bell");
+    cr_assert_not_null(strstr(response->error->message, "S = 1."), "%s", response->error->message);
     expect_nothing_left(network, true);
     network_free(network);
 }

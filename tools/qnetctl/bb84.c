@@ -22,6 +22,9 @@ static void print_account(const struct ctl *ctl, const Qnet__V1__Bb84Block *bloc
             "correctness %g %.0f\n",
             text_clean(account->bound), account->single_clicks, account->phase_error * 100, account->epsilon_secret,
             account->secrecy_bits, account->epsilon_correct, account->correctness_bits);
+    if (block->bell_pairs > 0)
+        printf("      Bell's inequality: S = %.3f +- %.3f of %" PRIu64 " pairs\n", block->bell_s, block->bell_error,
+               block->bell_pairs);
     if (account->method[0] != '\0')
         printf("      %s: %" PRIu64 " errors (%.2f%%), %" PRIu64 " bits told (f = %.3f), %" PRIu64
                " more for comparing%s\n",
@@ -113,6 +116,7 @@ int run_bb84(struct ctl *ctl, const struct args *args) {
     if (status == STATUS_OK) status = args_u64(ctl, args, "blocks", 1, 1000000, &n_blocks);
     if (status == STATUS_OK) status = args_u64(ctl, args, "block-pulses", 1, UINT64_C(1) << 50, &body.block_pulses);
     if (status == STATUS_OK) status = args_quantity(ctl, args, "qber-limit", QN_DIM_FRACTION, &body.qber_limit);
+    if (status == STATUS_OK) status = args_quantity(ctl, args, "bell", QN_DIM_FRACTION, &body.bell_share);
     if (status == STATUS_OK) status = read_method(ctl, args_text(args, "method", "auto"), &body.method);
     if (status == STATUS_OK) status = targets_find_one(ctl, &targets);
     if (status != STATUS_OK) return status;

@@ -140,6 +140,7 @@ static int status_of(int error, const struct client *client) {
     case QN_EAUTH:
         return STATUS_DENIED;
     case QN_EQBER:
+    case QN_EBELL:
         return STATUS_UNHEALTHY;
     case QN_EINVAL:
     case QN_EUNKNOWN_NODE:
