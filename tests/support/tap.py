@@ -20,7 +20,7 @@ class Tap(unittest.TestResult):
         self.line(test, True)
 
     def addSkip(self, test, reason):
-        self.line(test, True, f" # SKIP {reason}")
+        self.line(test, True, f": {reason} # SKIP")  # In the name: Meson's report has no place for the reason.
 
     def addFailure(self, test, err):
         super().addFailure(test, err)
