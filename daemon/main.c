@@ -221,6 +221,14 @@ static void keep_memory(void) {
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
+/* As many threads for computations as there are processors: more would only take turns on them. */
+static void size_thread_pool(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    char text[16];
+    snprintf(text, sizeof text, "%ld", n < 2 ? 2 : n > 64 ? 64 : n);
+    setenv("UV_THREADPOOL_SIZE", text, 0);
+}
+
 int main(int argc, char **argv) {
     struct options options = {.log_level = LOG_INFO, .connection_rate = LISTENER_RATE};
     static struct config config; /* Holds the private key: on a page of its own, as far as it can be had. */
@@ -235,6 +243,7 @@ int main(int argc, char **argv) {
     if (status >= 0) return status;
     protect_process();
     keep_memory();
+    size_thread_pool();
     sodium_mlock(&config, sizeof config); /* Never on a disk; where the limit forbids it, as before. */
     if (config_load(&options, &config) < 0) return STATUS_USAGE;
     status = daemon_run(&config);

@@ -33,7 +33,7 @@ static bool is_valid(const struct qn_source *source) {
 
 int qn_source_settle(struct qn_source *source) {
     if (!is_valid(source)) return -QN_EINVAL;
-    long steps[QN_INTENSITIES_MAX], left = STEPS_INTENSITY;
+    long steps[QN_INTENSITIES_MAX] = {0}, left = STEPS_INTENSITY;
     unsigned largest = 0;
     for (unsigned k = 0; k < source->n; k++) {
         steps[k] = lround(source->probability[k] * STEPS_INTENSITY);

@@ -35,7 +35,7 @@
 #define BELL_SHARE_MAX 0.25
 #define TRAINS_MAX 65536       /* Of a block. */
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
-#define TRAINS_AT_ONCE 8       /* Sent and not yet verified. */
+#define TRAINS_AT_ONCE 32       /* Sent and not yet verified. */
 #define BLOCKS_AT_ONCE 4
 #define ALARMS_MAX 8
 
