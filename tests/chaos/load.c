@@ -268,7 +268,7 @@ static void take_key(struct chaos *chaos, uint16_t id_of_node) {
 }
 
 static void change_mind(struct chaos *chaos) { /* About the youngest request that is open. */
-    size_t i = chaos->n_asks;
+    size_t i = chaos->n_asks > 0 ? chaos->n_asks - 1 : 0;
     while (i > 0 && (chaos->asks[i].state != OPEN || chaos->asks[i].kind > ASK_GATE || chaos->asks[i].client != i)) i--;
     if (i == 0) return;
     uint16_t node = chaos->asks[i].node;

@@ -105,7 +105,7 @@ class Attack(unittest.TestCase):
               f"pairs a second: {quiet:.0f} in peace, {attacked:.0f} under attack ({100 * attacked / quiet:.0f} %)")
         refused = {name: self.bob.metric(f'qnetd_connections_refused_total{{plane="classical",reason="{name}"}}') for name in ("rate", "full")}
         print(f"# refused: {refused}")
-        self.assertGreater(self.bob.metric(accepted) - n_before, 0.95 * N)  # The last may have left before they were seen.
+        self.assertGreater(self.bob.metric(accepted) - n_before, 0.8 * N)  # Some leave before they are seen.
         self.assertLess(cost, 32 * 2**20 * MEMORY)
         return quiet, attacked
 
