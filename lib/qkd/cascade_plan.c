@@ -14,7 +14,7 @@ enum { LANES = 8 };
  * better. First blocks smaller than the usual 0.8/Q, and second ones that grow only fivefold, cost half a percent of
  * efficiency and save a third of the round trips. Twenty subsets leave a wrong strip undetected once in a million. */
 static const double FIRST_BLOCK = 0.6, SECOND_BLOCK = 3.0, FAST_SECOND_BLOCK = 1.5; /* Times 1/Q. */
-enum { CHECKS = 20, STREAK = 10, TUNED_STRIP = 16384, PUBLISHED_STRIP = 10000 };
+enum { CHECKS = 26, STREAK = 10, TUNED_STRIP = 16384, PUBLISHED_STRIP = 10000 };
 
 static uint32_t round_up(double size) {
     return size < PLAN_MAX_STRIP ? (uint32_t)size + 1 : PLAN_MAX_STRIP;
