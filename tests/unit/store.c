@@ -187,7 +187,6 @@ Test(store, keeps_what_it_confirmed_when_power_fails) {
             confirmed[round] = heard.fault == 0;
         }
         bool failed = fragile_disk_has_failed();
-        size_t n_taken = heard.n_taken;
         store_close(&life.store);
         uv_run(&daemon_.loop, UV_RUN_DEFAULT);
         uv_loop_close(&daemon_.loop);
@@ -207,7 +206,6 @@ Test(store, keeps_what_it_confirmed_when_power_fails) {
                       (unsigned long)cut);
             cr_assert_null(restored(&life, 4 * round + 1), "cut %lu: an erased key is back", (unsigned long)cut);
         }
-        (void)n_taken;
         end(&life);
         cuts++;
         if (!failed) break;
