@@ -580,6 +580,7 @@ void bb84_release(struct qn_node *node) {
         session_free(CONTAINER_OF(node->bb84->sessions.next, struct session, link));
     bb84_drop_letters(node, QN_NO_NODE);
     qn_buf_release(&node->bb84->packed);
+    qn_buf_release(&node->bb84->relayed.kept);
     free(node->bb84);
     node->bb84 = NULL;
 }

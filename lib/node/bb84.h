@@ -35,7 +35,7 @@
 #define BELL_SHARE_MAX 0.25
 #define TRAINS_MAX 65536       /* Of a block. */
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
-#define TRAINS_AT_ONCE 32       /* Sent and not yet verified. */
+#define TRAINS_AT_ONCE 32      /* Sent and not yet verified. */
 #define BLOCKS_AT_ONCE 4
 #define ALARMS_MAX 8
 
@@ -175,6 +175,12 @@ struct letter { /* A message the channel had no room for. */
     uint8_t bytes[];
 };
 
+struct relayed { /* What this node, as an attacker, has kept of what it passed on: the first verdict, of one pair of
+                    ends. */
+    struct qn_buf kept;
+    uint16_t from, to;
+};
+
 struct bb84 {
     struct list sessions;
     size_t n_sessions;
@@ -182,6 +188,7 @@ struct bb84 {
     struct letter *first, *last;
     size_t waiting_bytes;
     struct qn_buf packed;
+    struct relayed relayed;
 };
 
 /* bb84.c */
@@ -194,9 +201,10 @@ void bb84_session_done(struct session *session); /* If its user has all he wante
 /* bb84_pairs.c: the end that asks heads the pairs' path and is the source, the far end is the detector. */
 bool bb84_is_of_pairs(const struct session *session);
 int bb84_pairs_link(const struct qn_node *node, uint16_t peer); /* First of the path; or -QN_ENO_ROUTE. */
-int bb84_pairs_choose(struct session *session);                 /* Basis, block and train. -QN_ELIMIT, -QN_ENO_ROUTE. */
-void bb84_pairs_ask(struct train *train);                       /* May end the session. */
-void bb84_say_bell(struct train *train);                        /* Detector. */
+void bb84_pairs_way(const struct session *session, char *ret_text, size_t size); /* " over r1, r2"; "" if over none. */
+int bb84_pairs_choose(struct session *session); /* Basis, block and train. -QN_ELIMIT, -QN_ENO_ROUTE. */
+void bb84_pairs_ask(struct train *train);       /* May end the session. */
+void bb84_say_bell(struct train *train);        /* Detector. */
 void bb84_on_bell(struct train *train, const Qnet__V1__QkdBell *m);
 uint64_t bb84_bell(const struct block *block, double *ret_s, double *ret_error); /* How many pairs tell it. */
 void bb84_pairs_advance(struct train *train); /* Source: matches, when both ends' outcomes are here. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attacks, switched on and off while sessions run. Those on pulses are parameters of the channel (link/attack.h), and
  * act where the photons arrive. Those on the classical channel act where a message arrives, before anything is made of
- * it: as someone would who sits between the ends and has broken the encryption of the links. */
+ * it, as someone would who sits between the ends and has broken the encryption of the links; and at a node that passes
+ * it on, from the attacked link or to it, which need not break anything. */
 #include <math.h>
 #include <string.h>
 
@@ -13,6 +14,12 @@ static const struct {
     const char *name;
     enum classical_attack classical;
 } classical_attacks[] = {{"mitm", CLASSICAL_CHANGE}, {"replay", CLASSICAL_REPLAY}};
+
+bool bb84_attack_is_classical(const char *name) {
+    for (size_t i = 0; i < sizeof classical_attacks / sizeof classical_attacks[0]; i++)
+        if (strcmp(name, classical_attacks[i].name) == 0) return true;
+    return false;
+}
 
 void bb84_attack_end(struct qn_node *node, uint16_t link) {
     struct link_state *state = &node->links[link];
@@ -62,21 +69,24 @@ const char *bb84_attack_name(const struct link_state *link) {
 
 /* ---- the classical channel ---- */
 
-static void flip(ProtobufCBinaryData *bytes) {
-    if (bytes->len > 0) bytes->data[bytes->len / 2] ^= 1;
+/* Another bit by each node, so that two that change the same message do not undo each other's work. Not in the last
+ * byte, some bits of which may mean nothing. */
+static void flip(const struct qn_node *node, ProtobufCBinaryData *bytes) {
+    if (bytes->len > 1)
+        bytes->data[(bytes->len / 2 + node->self / 8) % (bytes->len - 1)] ^= (uint8_t)(1 << node->self % 8);
 }
 
 /* Changes what a message says, so that it still makes sense. */
-static void change(Qnet__V1__QkdMessage *message) {
+static void change(const struct qn_node *node, Qnet__V1__QkdMessage *message) {
     switch (message->body_case) {
     case QNET__V1__QKD_MESSAGE__BODY_TEST:
-        if (message->test->bits.len > 1) flip(&message->test->bits);
+        flip(node, &message->test->bits);
         break;
     case QNET__V1__QKD_MESSAGE__BODY_TELL:
-        if (message->tell->answers.len > 1) flip(&message->tell->answers);
+        flip(node, &message->tell->answers);
         break;
     case QNET__V1__QKD_MESSAGE__BODY_AMPLIFY:
-        flip(&message->amplify->seed);
+        flip(node, &message->amplify->seed);
         break;
     default:
         break;
@@ -84,8 +94,7 @@ static void change(Qnet__V1__QkdMessage *message) {
 }
 
 /* Keeps the first verdict, and puts it in the place of each later one. */
-static void replay(struct session *session, Qnet__V1__QkdMessage *message) {
-    struct qn_buf *kept = &session->replayed;
+static void replay(struct qn_node *node, struct qn_buf *kept, Qnet__V1__QkdMessage *message) {
     if (message->body_case != QNET__V1__QKD_MESSAGE__BODY_AMPLIFY) return;
     if (kept->len == 0) {
         size_t len = qnet__v1__qkd_message__get_packed_size(message);
@@ -93,22 +102,48 @@ static void replay(struct session *session, Qnet__V1__QkdMessage *message) {
         return;
     }
     Qnet__V1__QkdMessage *old =
-        qn_wire_unpack(&qnet__v1__qkd_message__descriptor, &session->node->request_arena, kept->data, kept->len);
+        qn_wire_unpack(&qnet__v1__qkd_message__descriptor, &node->request_arena, kept->data, kept->len);
     if (old == NULL) return;
     old->amplify->session = message->amplify->session;
     old->amplify->block = message->amplify->block;
     *message = *old;
 }
 
-void bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message) {
-    switch (session->node->links[session->link_index].classical_attack) {
+static void tamper(struct qn_node *node, enum classical_attack attack, struct qn_buf *kept,
+                   Qnet__V1__QkdMessage *message) {
+    switch (attack) {
     case CLASSICAL_HONEST:
         break;
     case CLASSICAL_CHANGE:
-        change(message);
+        change(node, message);
         break;
     case CLASSICAL_REPLAY:
-        replay(session, message);
+        replay(node, kept, message);
         break;
     }
+}
+
+void bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message) {
+    struct qn_node *node = session->node;
+    tamper(node, node->links[session->link_index].classical_attack, &session->replayed, message);
+}
+
+static bool joins(const struct qn_node *node, uint16_t link, uint16_t neighbour) {
+    const struct qn_topo_link *l = &node->topology->links[link];
+    return node->links[link].mine && (l->a == neighbour || l->b == neighbour || l->via == neighbour);
+}
+
+bool bb84_tamper_relayed(struct qn_node *node, uint16_t before, uint16_t after, const Qnet__V1__Envelope *envelope) {
+    enum classical_attack attack = CLASSICAL_HONEST;
+    if (envelope->body_case != QNET__V1__ENVELOPE__BODY_QKD) return false;
+    for (uint16_t i = 0; i < node->topology->n_links && attack == CLASSICAL_HONEST; i++)
+        if (node->links[i].classical_attack != CLASSICAL_HONEST && (joins(node, i, before) || joins(node, i, after)))
+            attack = node->links[i].classical_attack;
+    if (attack == CLASSICAL_HONEST) return false;
+    struct relayed *relayed = &node->bb84->relayed;
+    if (relayed->kept.len == 0)
+        *relayed = (struct relayed){relayed->kept, (uint16_t)envelope->from, (uint16_t)envelope->to};
+    bool theirs = relayed->from == envelope->from && relayed->to == envelope->to;
+    if (attack == CLASSICAL_CHANGE || theirs) tamper(node, attack, &relayed->kept, envelope->qkd);
+    return true;
 }

@@ -278,11 +278,14 @@ static void confirm(struct block *block) {
 
 static void bad_tag(struct block *block) {
     struct session *session = block->session;
+    char way[200], text[280];
+    bb84_pairs_way(session, way, sizeof way);
     session->node->links[session->link_index].alarms++;
     node_event(session->node, LEVEL_ERROR, "alarm", link_name(session->node, session->link_index),
-               "block %u: what %s said was changed on the way; no key", block->number,
-               node_name(session->node, session->peer));
-    bb84_block_fail(block, -QN_EAUTH, "what the other end said was changed on the way");
+               "block %u: what %s said was changed on the way%s; no key", block->number,
+               node_name(session->node, session->peer), way);
+    snprintf(text, sizeof text, "what the other end said was changed on the way%s", way);
+    bb84_block_fail(block, -QN_EAUTH, text);
 }
 
 static bool copy_verdict(struct block *block, const Qnet__V1__QkdAmplify *m) {

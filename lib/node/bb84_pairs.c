@@ -8,6 +8,7 @@
  * and train so that the far end knows what its outcomes are for. The head's user's request owns it: whatever ends that
  * ends the circuit, and what ends the circuit ends the request. No MeasureReport is sent: outcomes are secret. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "link/bell.h"
@@ -29,6 +30,17 @@ int bb84_pairs_link(const struct qn_node *node, uint16_t peer) {
     struct route route;
     int rc = route_entanglement(node, peer, &route);
     return rc < 0 ? rc : route.links[0];
+}
+
+void bb84_pairs_way(const struct session *session, char *ret_text, size_t size) {
+    const struct qn_node *node = session->node;
+    struct route route;
+    size_t len = 0;
+    ret_text[0] = '\0';
+    if (!bb84_is_of_pairs(session) || route_entanglement(node, session->peer, &route) < 0) return;
+    for (size_t i = 1; i < route.n_links && len < size; i++)
+        len += (size_t)snprintf(ret_text + len, size - len, "%s%s", i == 1 ? " over " : ", ",
+                                node_name(node, route.nodes[i]));
 }
 
 /* ---- choosing ---- */

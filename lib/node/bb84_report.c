@@ -57,6 +57,7 @@ static void fill_account(const struct block *block, Qnet__V1__Bb84Account *accou
     account->trains = block->n_trains;
     account->keys = block->n_keys;
     account->elapsed_ns = session->node->now_ns - block->begun_ns;
+    account->public_seed = session->node->public_seed;
 }
 
 void bb84_tell_block(struct session *session, const struct block *block) {

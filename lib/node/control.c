@@ -250,10 +250,11 @@ static void on_fault(struct qn_node *node, uint64_t client, uint64_t id, const Q
                          node_name(node, l->a), node_name(node, l->b));
         return;
     }
-    bool on_pulses =
-        m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_EVE || m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_ATTACK;
+    bool on_pulses = m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_EVE ||
+                     (m->kind == QNET__V1__FAULT_KIND__FAULT_KIND_ATTACK && !bb84_attack_is_classical(m->attack));
     if (on_pulses && l->kind != QN_LINK_BB84) {
-        node_reply_error(node, client, id, -QN_EUNSUPPORTED, "an eavesdropper is modelled on bb84 links");
+        node_reply_error(node, client, id, -QN_EUNSUPPORTED,
+                         "an eavesdropper is modelled on bb84 links; on others, a tamperer: mitm or replay");
         return;
     }
     int rc = apply_fault(node, (uint16_t)link, m, node_neighbour(node, link_neighbour(node, l)));

@@ -413,6 +413,10 @@ void bb84_on_old_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb
 struct link_state;
 int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultRequest *m); /* -QN_EINVAL */
 void bb84_attack_end(struct qn_node *node, uint16_t link);
+/* Changes what this node passes on for others, from neighbour `before` to `after`, if it is to attack the link with
+ * either. True: pack the envelope anew. */
+bool bb84_tamper_relayed(struct qn_node *node, uint16_t before, uint16_t after, const Qnet__V1__Envelope *envelope);
+bool bb84_attack_is_classical(const char *name);             /* On messages, not pulses. */
 const char *bb84_attack_name(const struct link_state *link); /* "" if there is none. */
 void bb84_on_room(struct qn_node *node, uint16_t peer);      /* The channel may have room again. */
 /* bb84_pairs.c: pairs whose outcomes become key. */
@@ -475,6 +479,7 @@ struct qn_node {
     const struct qn_topo_node *hardware;
     uint16_t self;
     uint64_t incarnation, now_ns, started_ns, resend_ns;
+    bool public_seed; /* Secret numbers are repeatable: of a simulation. */
     char software[48];
     struct qn_actions actions;
     struct qn_timers timers;

@@ -96,7 +96,9 @@ int node_begin_life(struct qn_node *node) {
         .now_ns = node->now_ns,
     };
     struct qn_plane *plane;
+    qn_csprng_bytes(&node->secret, config.secret, sizeof config.secret);
     int rc = qn_plane_new(&config, &plane);
+    sodium_memzero(config.secret, sizeof config.secret);
     if (rc < 0) return rc;
     qn_plane_free(node->plane);
     node->plane = plane;
@@ -118,6 +120,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     node->incarnation = config->incarnation;
     node->now_ns = node->started_ns = config->now_ns;
     node->resend_ns = config->resend_ns;
+    node->public_seed = config->public_seed;
     snprintf(node->software, sizeof node->software, "%s", config->software);
     struct list *lists[] = {&node->ops, &node->link_requests, &node->delivered, &node->circuits, &node->requests};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) list_init(lists[i]);

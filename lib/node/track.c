@@ -199,6 +199,7 @@ static void end_pair(struct qn_node *node, struct circuit *circuit, struct pair 
                                          : axes_draw(&circuit->axes_rng, circuit->axes_set, pair->is_head);
         struct qn_plane_op op = {
             .kind = QNET__V1__OP_KIND__OP_KIND_MEASURE, .qubits = {pair->qubit}, .n_qubits = 1, .n_args = 3};
+        op.secret = circuit->qkd.is_set;
         memcpy(op.args, node_axes[pair->axis], sizeof node_axes[0]);
         node_operate(node, &op, NULL, pair_key(pair->link, pair->sequence), on_end_measured);
     }

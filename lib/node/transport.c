@@ -466,16 +466,32 @@ static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope
     return 0;
 }
 
-static int relay(struct qn_node *node, const Qnet__V1__Envelope *envelope, const uint8_t *bytes, size_t len) {
-    if (envelope->to >= node->topology->n_nodes) return violation(node, "an envelope to no node of the topology");
-    if (envelope->hops >= MAX_HOPS) return violation(node, "an envelope that has gone in circles");
+/* As it is, or, if this node attacks, as it has become. */
+static int pass_on(struct qn_node *node, uint16_t before, uint16_t after, Qnet__V1__Envelope *envelope,
+                   const uint8_t *bytes, size_t len) {
     struct qn_buf *scratch = &node->scratch;
     scratch->len = 0;
+    if (bb84_tamper_relayed(node, before, after, envelope)) {
+        envelope->hops++;
+        size_t packed = qnet__v1__envelope__get_packed_size(envelope);
+        if (qn_buf_reserve(scratch, packed) < 0) return -QN_ENOMEM;
+        scratch->len = qnet__v1__envelope__pack(envelope, scratch->data);
+        return 0;
+    }
     uint8_t hops[2] = {0x40, (uint8_t)(envelope->hops + 1)}; /* Field 8 again: the later value counts. */
-    if (qn_buf_append(scratch, bytes, len) < 0 || qn_buf_append(scratch, hops, sizeof hops) < 0) return 0;
+    int rc = qn_buf_append(scratch, bytes, len);
+    return rc < 0 ? rc : qn_buf_append(scratch, hops, sizeof hops);
+}
+
+static int relay(struct qn_node *node, uint16_t before, Qnet__V1__Envelope *envelope, const uint8_t *bytes,
+                 size_t len) {
+    if (envelope->to >= node->topology->n_nodes) return violation(node, "an envelope to no node of the topology");
+    if (envelope->hops >= MAX_HOPS) return violation(node, "an envelope that has gone in circles");
     enum qn_plane_id plane = envelope->channel == 0 ? QN_CLASSICAL : QN_QUANTUM;
-    if (scratch->len > QN_ENVELOPE_MAX ||
-        !send_hop(node, hop_of(&node->remotes[envelope->to].ways[plane]), plane, scratch->data, scratch->len))
+    uint16_t hop = hop_of(&node->remotes[envelope->to].ways[plane]);
+    if (pass_on(node, before, hop, envelope, bytes, len) < 0) return 0;
+    const struct qn_buf *scratch = &node->scratch;
+    if (scratch->len > QN_ENVELOPE_MAX || !send_hop(node, hop, plane, scratch->data, scratch->len))
         node->n_dropped++;
     else
         node->n_relayed++;
@@ -512,7 +528,7 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
         return violation(node, "a classical envelope on the quantum plane");
     if (!photon && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET && (e->channel == 1) != is_substrate(e->body_case))
         return violation(node, "a message on the other plane's channel");
-    if (e->to != node->self) return relay(node, e, bytes, len);
+    if (e->to != node->self) return relay(node, peer, e, bytes, len);
 
     struct remote *remote = &node->remotes[e->from];
     if (e->from_incarnation == 0) return 0;

@@ -42,7 +42,8 @@ static bool read_op(const struct qn_plane *plane, const Qnet__V1__Operation *m, 
                     .n_qubits = m->n_qubits,
                     .n_args = m->n_args,
                     .depolarise = m->depolarise,
-                    .readout_error = m->readout_error};
+                    .readout_error = m->readout_error,
+                    .secret = m->secret};
     for (size_t i = 0; i < m->n_qubits; i++) {
         if (!is_time(m->times_ns[i])) return false;
         op.qubits[i] = m->qubits[i];

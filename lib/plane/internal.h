@@ -33,6 +33,7 @@ struct op {      /* One operation, checked. */
     size_t n_args;
     double args[4];
     double depolarise, readout_error;
+    bool secret;
 };
 
 struct hint {

@@ -101,6 +101,7 @@ static Qnet__V1__Operation *pack_op(const struct op *op, struct packed_op *packe
     m->depolarise = op->depolarise;
     m->readout_error = op->readout_error;
     m->requester = op->requester;
+    m->secret = op->secret;
     return m;
 }
 

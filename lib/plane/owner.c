@@ -70,6 +70,7 @@ static struct pending *pending_new(struct qn_plane *plane, const struct qn_plane
     for (size_t i = 0; i < wanted->n_args; i++) op->args[i] = wanted->args[i];
     op->depolarise = wanted->depolarise;
     op->readout_error = wanted->readout_error;
+    op->secret = wanted->secret;
     pending->tag = wanted->tag;
     return pending;
 }

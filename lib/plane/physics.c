@@ -2,11 +2,13 @@
 /* R1: operations on hosted groups. Noise is lazy and clocked by the owner: a qubit decays from the time it was last
  * touched up to the time of the operation, then the gate acts, then gate noise. Noise on one qubit commutes with
  * everything done to others, so no two clocks are ever compared.
- * Every draw is keyed by the operation, so it does not depend on what else the host is doing. */
+ * Every draw is keyed by the operation, so it does not depend on what else the host is doing. Draws follow the file's
+ * seed, but those of a key's bits this process's secret. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/csprng.h"
 #include "plane/internal.h"
 
 /* ---- what an operation may look like ---- */
@@ -256,12 +258,24 @@ static uint32_t act_and_note(struct qn_plane *plane, const struct op *op, struct
     return outcome;
 }
 
+/* The operation's own block of the secret stream: ids never come twice in a life, and each life has another secret. */
+static void seed_draws(const struct qn_plane *plane, const struct op *op, struct qn_rng *ret_rng, double *ret_u) {
+    qn_rng_init(ret_rng, plane->config.seed, "measure", op->id);
+    *ret_u = qn_rng_double(ret_rng);
+    if (!op->secret) return;
+    struct qn_csprng secret;
+    qn_csprng_init(&secret, plane->config.secret);
+    secret.counter = op->id;
+    *ret_u = (double)(qn_csprng_u64(&secret) >> 11) * 0x1p-53;
+    qn_rng_init(ret_rng, qn_csprng_u64(&secret), "measure", op->id);
+    qn_csprng_release(&secret);
+}
+
 int r1_execute(struct qn_plane *plane, const struct op *op, struct group **ret_group, uint32_t *ret_outcome) {
     struct qubit *q[2] = {qubit_find(plane, op->qubits[0]), NULL};
     struct group *low = q[0]->group, *high = NULL;
     const struct member *m = &low->members[group_find(low, op->qubits[0])];
-    bool again =
-        m->last_op == op->id; /* Sent again after a crash: done once, answered as often as asked. */
+    bool again = m->last_op == op->id; /* Sent again after a crash: done once, answered as often as asked. */
     uint32_t outcome = m->last_outcome;
     if (op->n_qubits == 2) {
         q[1] = qubit_find(plane, op->qubits[1]);
@@ -279,8 +293,8 @@ int r1_execute(struct qn_plane *plane, const struct op *op, struct group **ret_g
         return -QN_ELIMIT;
     }
     struct qn_rng rng;
-    qn_rng_init(&rng, plane->config.seed, "measure", op->id);
-    double u = qn_rng_double(&rng);
+    double u;
+    seed_draws(plane, op, &rng, &u);
     bool draws = !again && (op_has_axis(op->kind) || op->kind == OP(BELL));
     struct marginals before = {0};
     if (draws) marginals_add(&before, plane, op, low);

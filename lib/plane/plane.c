@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
+#include <string.h>
 
 #include "plane/internal.h"
 
@@ -67,6 +68,7 @@ void qn_plane_free(struct qn_plane *plane) {
     free(plane->died);
     free(plane->last_born);
     free(plane->lives);
+    explicit_bzero(plane->config.secret, sizeof plane->config.secret);
     free(plane);
 }
 

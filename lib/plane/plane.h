@@ -22,6 +22,7 @@ struct qn_plane_config {
     uint16_t n_nodes;
     uint8_t rank;            /* 0..15: groups drift to lower ranks. */
     uint64_t seed;           /* Physics draws. */
+    uint8_t secret[32];      /* Draws of outcomes that are to be secret; new for each life. */
     uint64_t first_sequence; /* Of qubit and operation ids. Bits 33 to 47 are this life's number: see qn_plane_meet. */
     uint64_t now_ns;
 };
@@ -64,6 +65,7 @@ struct qn_plane_op {
     size_t n_args;
     double depolarise; /* 1 - lambda. */
     double readout_error;
+    bool secret; /* Whoever knows the seed must not know the outcome: it becomes a bit of a key. */
     uint64_t tag;
 };
 int qn_plane_submit(struct qn_plane *plane,

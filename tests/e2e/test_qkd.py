@@ -71,16 +71,35 @@ class Qkd(unittest.TestCase):
             block = blocks(lab.ctl("bb84", "bob", "--node", "alice", "--block-pulses", 10000))[0]
             self.assertEqual((block["account"]["bound"], block["account"]["verdict"]), ("pairs", "key"))
             self.assertEqual((block["pulses"], block["clicks"]), (10000, 10000))
-            self.assertFalse(block["account"]["authenticated"])  # The lab's initial secrets are of neighbours.
+            account = block["account"]
+            self.assertTrue(account["authenticated"])
+            self.assertFalse(account["public_seed"])
+            self.assertEqual(account["net_bits"], block["secret"] - account["pad_bits"])
+            self.assertGreater(account["net_bits"], 0)
             self.assertLess(block["qber"], 0.03)
             a, b = (lab.ctl("keys", "take", block["key_id"], "--node", node)[-1]["material"] for node in ("alice", "bob"))
             self.assertEqual(a, b)
+            lab.ctl("fault", "attack", "right", "mitm", "--node", "middle")  # It changes what it passes on.
+            failed = lab.fails("auth", "bb84", "bob", "--node", "alice", "--block-pulses", 2000)
+            self.assertIn("middle", failed.error["message"])
+            alarms = [event["text"] for event in lab.ctl("events", "--backlog", 100) if event["code"] == "alarm"]
+            self.assertTrue(any("middle" in text for text in alarms), alarms)
+            lab.ctl("fault", "clear", "right")
             block = blocks(lab.ctl("bb84", "middle", "--node", "bob", "--block-pulses", 30000, "--bell", "20%"))[0]
             self.assertGreater(block["bell_s"], 2.6)
             self.assertTrue(block["account"]["authenticated"])
             self.assertGreater(block["secret"], 3000)
             for status in lab.ctl("status")[0]["nodes"]:
                 self.assertEqual((status["memories_used"], status["requests"]), (0, 0), status["node"])
+
+    def test_the_same_file_gives_other_keys_each_time(self):
+        keys = []
+        for _ in range(2):
+            with Lab(PAIRS) as lab:
+                block = blocks(lab.ctl("bb84", "bob", "--node", "alice", "--block-pulses", 8000))[0]
+                keys.append(lab.ctl("keys", "take", block["key_id"], "--node", "bob")[-1]["material"])
+        self.assertGreater(len(keys[0]), 20)
+        self.assertNotEqual(keys[0][:20], keys[1][:20])
 
     def test_a_session_ends_when_an_end_dies_and_others_follow(self):
         with Lab(LINK.format(scale=1, preset="gys", size=1000000)) as lab:

@@ -8,6 +8,8 @@
 #include "link/bell.h"
 #include "link/link.h"
 #include "network.h"
+#include "qnet/v1/envelope.pb-c.h"
+#include "qnet/v1/plane.pb-c.h"
 
 #define LINK "model: ideal, fidelity: %g, probability: 50%%, length: 1km, attempt_time: 10us"
 
@@ -192,6 +194,122 @@ Test(bbm92, tests_bells_inequality_on_a_share_of_the_pairs) {
     expect_error(response, "bell");
     cr_assert_not_null(strstr(response->error->message, "S = 1."), "%s", response->error->message);
     expect_nothing_left(network, true);
+    network_free(network);
+}
+
+/* ---- secrecy and authentication ---- */
+
+static size_t n_keys(struct network *network, const char *node) {
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__ListRequest body = QNET__V1__LIST_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_LIST;
+    request.list = &body;
+    body.kind = QNET__V1__LIST_KIND__LIST_KIND_KEYS;
+    uint64_t client = network_ask(network, node, &request);
+    network_wait(network, client, 100);
+    size_t n = 0;
+    for (size_t i = 0; i < network->n_answers; i++)
+        n += network->answers[i].client == client &&
+             network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_KEY;
+    return n;
+}
+
+static bool has_alarm(const struct network *network, const char *said) {
+    for (size_t i = 0; i < network->n_events; i++)
+        if (strcmp(network->events[i].code, "alarm") == 0 && strstr(network->events[i].text, said) != NULL) return true;
+    return false;
+}
+
+/* The relay changes what it passes on: to the one end, to the other, or in both directions; or says something old. */
+Test(bbm92, a_relay_that_tampers_is_found_out) {
+    static const struct {
+        const char *link, *attack;
+        uint32_t blocks;
+    } runs[] = {{"l0", "mitm", 1}, {"l1", "mitm", 1}, {"l1", "replay", 2}};
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+        struct network *network = chain(1, 0.98, 930 + i, false);
+        network_attack(network, "n1", runs[i].link, runs[i].attack, 1, 1);
+        uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", runs[i].blocks, 14000);
+        const Qnet__V1__ControlResponse *response = network_wait(network, client, 10000);
+        expect_error(response, "auth");
+        cr_assert_not_null(strstr(response->error->message, "n1"), "%s", response->error->message);
+        cr_assert(has_alarm(network, "over n1"));
+        expect_nothing_left(network, true);
+        cr_assert_eq(n_keys(network, "n0"), runs[i].blocks - 1);
+        cr_assert_eq(n_keys(network, "n2"), runs[i].blocks - 1);
+        network_fault(network, "n1", runs[i].link, QNET__V1__FAULT_KIND__FAULT_KIND_CLEAR, 0); /* Honest again. */
+        client = network_ask_bb84_pulses(network, "n0", "n2", 1, 14000);
+        cr_assert_gt(summary_of(network_wait(network, client, 10000))->secret, 0);
+        network_free(network);
+    }
+}
+
+static unsigned n_secret, n_open;
+
+static void count_measurements(struct network *network, uint16_t node, const struct qn_event *event) {
+    (void)network, (void)node;
+    if (event->type != QN_EVENT_ENVELOPE) return;
+    Qnet__V1__Envelope *envelope = qnet__v1__envelope__unpack(NULL, event->len, event->bytes);
+    if (envelope->body_case == QNET__V1__ENVELOPE__BODY_PLANE &&
+        envelope->plane->body_case == QNET__V1__PLANE_MESSAGE__BODY_OP &&
+        envelope->plane->op->op->kind == QNET__V1__OP_KIND__OP_KIND_MEASURE)
+        *(envelope->plane->op->op->secret ? &n_secret : &n_open) += 1;
+    qnet__v1__envelope__free_unpacked(envelope, NULL);
+}
+
+/* Measurements whose outcomes become key draw from secret numbers; those of other pairs from the file's seed. */
+Test(bbm92, outcomes_do_not_follow_the_files_seed) {
+    struct network *network = chain(1, 0.98, 935, false);
+    n_secret = n_open = 0;
+    network->on_step = count_measurements;
+    uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 6000);
+    summary_of(network_wait(network, client, 10000));
+    cr_assert_eq(n_open, 0);
+    cr_assert_gt(n_secret, 1000);
+    cr_assert(block_of(network, client)->account->public_seed, "the simulator is repeatable, and says so");
+    expect_pairs(network_wait(network,
+                              network_ask_pairs(network, "n0", "n2", 1000, QNET__V1__AXES_SET__AXES_SET_XYZ, 0, 100),
+                              100),
+                 1000, qn_chain_fidelity(0.98, 1), "pairs");
+    cr_assert_gt(n_open, 10, "%u", n_open);
+    network_free(network);
+}
+
+static ProtobufCBinaryData key_of_run(struct network *network) {
+    uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 14000);
+    summary_of(network_wait(network, client, 10000));
+    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    cr_assert_gt(block->secret, block->account->pool_bits);
+    cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+    return take(network, "n0", block->key_id);
+}
+
+Test(bbm92, a_simulation_is_repeatable) {
+    struct network *first = chain(1, 0.98, 936, false), *second = chain(1, 0.98, 936, false);
+    ProtobufCBinaryData a = key_of_run(first), b = key_of_run(second);
+    cr_assert_eq(a.len, b.len);
+    cr_assert_gt(a.len, 50);
+    cr_assert_eq(memcmp(a.data, b.data, a.len), 0);
+    network_free(first);
+    network_free(second);
+}
+
+/* A pool that is used up stops the making of keys, and says so; nothing is used twice. */
+Test(bbm92, a_pool_that_is_used_up_stops_it) {
+    struct network *network = chain(1, 0.98, 937, false);
+    const Qnet__V1__ControlResponse *response = NULL;
+    uint64_t left = UINT64_MAX;
+    network->secret_len = 0;             /* Restarts bring none. */
+    for (unsigned i = 0; i < 400; i++) { /* Too few pairs for a key, so that nothing comes back into the pool. */
+        uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 300);
+        response = network_wait(network, client, 100);
+        if (response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR) break;
+        const Qnet__V1__Bb84Account *account = block_of(network, client)->account;
+        cr_assert_lt(account->pool_left, left);
+        cr_assert_lt(account->net_bits, 0);
+        left = account->pool_left;
+    }
+    expect_error(response, "pads");
     network_free(network);
 }
 

@@ -552,6 +552,41 @@ Test(plane, submit_refuses_what_makes_no_sense) {
     cluster_free(c);
 }
 
+/* Of 64 outcomes of |0> along X, a bit each. */
+static uint64_t outcomes_of(uint64_t seed, uint8_t secret, bool is_secret) {
+    struct qn_plane_config config = {.n_nodes = 1, .seed = seed, .secret = {secret}, .first_sequence = 1};
+    struct qn_plane *plane;
+    struct qn_plane_result result;
+    uint64_t bits = 0;
+    cr_assert_eq(qn_plane_new(&config, &plane), 0);
+    for (int i = 0; i < 64; i++) {
+        struct qn_plane_op op = {.kind = QNET__V1__OP_KIND__OP_KIND_MEASURE,
+                                 .n_qubits = 1,
+                                 .args = {1, 0, 0},
+                                 .n_args = 3,
+                                 .secret = is_secret};
+        cr_assert_eq(qn_plane_prepare(plane, 0, (struct qn_memory){0, 0}, &op.qubits[0]), 0);
+        cr_assert_eq(qn_plane_submit(plane, &op), 0);
+        cr_assert(qn_plane_next_result(plane, &result));
+        bits = bits << 1 | result.outcome;
+    }
+    qn_plane_free(plane);
+    return bits;
+}
+
+static unsigned n_alike(uint64_t a, uint64_t b) { return 64 - (unsigned)__builtin_popcountll(a ^ b); }
+
+Test(plane, outcomes_for_keys_follow_the_secret_and_others_the_seed) {
+    cr_assert_eq(n_alike(outcomes_of(1, 7, false), outcomes_of(1, 8, false)), 64);
+    cr_assert_eq(n_alike(outcomes_of(1, 7, true), outcomes_of(2, 7, true)), 64); /* Repeatable for who knows it. */
+    unsigned alike = n_alike(outcomes_of(1, 7, true), outcomes_of(1, 8, true)),
+             ones = n_alike(0, outcomes_of(1, 7, true));
+    cr_assert(alike > 12 && alike < 52 && ones > 12 && ones < 52, "%u of 64 alike, %u zeros", alike,
+              ones); /* 5 sigma. */
+    alike = n_alike(outcomes_of(1, 7, true), outcomes_of(1, 7, false));
+    cr_assert(alike > 12 && alike < 52, "%u of 64 alike", alike);
+}
+
 Test(plane, noise_acts_up_to_the_operation_by_the_owners_clock) {
     struct plane_cluster *c = cluster_new(1, 1);
     qn_qubit q;

@@ -37,6 +37,7 @@ static void print_account(const struct ctl *ctl, const Qnet__V1__Bb84Block *bloc
                account->pool_left);
     else
         printf("      not authenticated: no initial secret\n");
+    if (account->public_seed) printf("      not secret: made from a seed that others know\n");
     for (size_t i = 0; i < account->n_alarms; i++) {
         const Qnet__V1__QkdAlarm *alarm = account->alarms[i];
         printf("      %salarm%s: %s in the %s basis is %.4g, expected %.4g: off by %.1f sigma\n",

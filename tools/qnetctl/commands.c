@@ -252,14 +252,18 @@ const struct command commands[] = {
     },
     {
         .name = "fault attack",
-        .summary = "attack a bb84 link",
-        .details =
-            "On pulses: intercept and intercept-key (measure and resend, in a random basis or the key basis), "
-            "photon-number-splitting, blinding, time-shift, beam-splitting, cut. On messages: mitm (changes them), "
-            "replay. drift turns the polarisation slowly, which is no attack. Blocks report what they notice as "
-            "alarms; fault clear ends it.",
+        .summary = "attack a bb84 link, or what nodes say over any link",
+        .details = "On pulses: intercept and intercept-key (measure and resend, in a random basis or the key basis), "
+                   "photon-number-splitting, blinding, time-shift, beam-splitting, cut. On messages of key making, on "
+                   "links of any "
+                   "kind: mitm (changes them), replay; each node of the link changes what it is told over it and what "
+                   "it passes "
+                   "on for others, with --node only that one. drift turns the polarisation slowly, which is no attack. "
+                   "Blocks report what they notice as "
+                   "alarms; fault clear ends it.",
         .examples = "qnetctl fault attack alice-bob photon-number-splitting\n"
-                    "qnetctl fault attack alice-bob time-shift --ratio 4 --fraction 50%",
+                    "qnetctl fault attack alice-bob time-shift --ratio 4 --fraction 50%\n"
+                    "qnetctl fault attack r1-r2 mitm --node r1",
         .operands = link_and_attack,
         .options = attack_options,
         .run = run_fault_attack,

@@ -67,12 +67,8 @@ unsigned export_interface(const struct export_plan *plan, uint16_t node, const s
     return n;
 }
 
-bool export_shares_secret(const struct export_plan *plan, const struct export_wire *wire) {
-    for (size_t i = 0; i < plan->topology->n_links; i++) {
-        const struct qn_topo_link *link = &plan->topology->links[i];
-        if (export_touches(wire, link->a) && export_touches(wire, link->b) && link->a != link->b) return true;
-    }
-    return false;
+uint16_t export_secret_peer(const struct secret_pair *pair, uint16_t node) {
+    return pair->a == node ? pair->b : pair->b == node ? pair->a : QN_NO_NODE;
 }
 
 void export_hosts(struct export_plan *plan, uint16_t node) {
@@ -192,8 +188,10 @@ static int run_deployment(struct ctl *ctl, const struct args *args, const struct
         status = ctl_usage(ctl, "--image: \"%s\" is no name of an image; write one like qnetd:latest", plan.image);
     if (status == STATUS_OK) status = set_addresses(ctl, format, &topology);
     if (status == STATUS_OK) status = export_plan_wires(ctl, &plan, args_text(args, "subnet", "10.213.0.0/16"));
+    if (status == STATUS_OK) status = secret_pairs_find(ctl, &topology, &plan.secrets);
     if (status == STATUS_OK) status = write_or_print(ctl, folder, format, &plan, &topology);
     free(plan.wires);
+    secret_pairs_release(&plan.secrets);
     qn_topology_release(&topology);
     return status;
 }

@@ -3,6 +3,7 @@
 #define QNETCTL_EXPORT_H
 
 #include "command.h"
+#include "secret_pairs.h"
 
 /* A topology as something that runs on other machinery: one container, pod or network namespace a node, one network a
  * pair of neighbours. The exporters write text only; export_files.c adds what it refers to. */
@@ -23,6 +24,7 @@ struct export_plan {
     const struct qn_topology *topology;
     struct export_wire *wires; /* Owned; in the order of their nodes. */
     size_t n_wires;
+    struct secret_pairs secrets; /* Owned. */
     const char *image;
     unsigned user, group; /* Who owns the nodes' files. */
     int rc;               /* First failure of export_put(). */
@@ -53,8 +55,8 @@ bool export_touches(const struct export_wire *wire, uint16_t node);
 void export_address(const struct export_wire *wire, uint16_t node, char ret_text[16]);
 /* Which of a node's wires, from 1. */
 unsigned export_interface(const struct export_plan *plan, uint16_t node, const struct export_wire *wire);
-/* True if a link joins the two, so that they may need an initial secret. */
-bool export_shares_secret(const struct export_plan *plan, const struct export_wire *wire);
+/* The other of the two, if the node is one of them; else QN_NO_NODE. */
+uint16_t export_secret_peer(const struct secret_pair *pair, uint16_t node);
 
 void export_compose(struct export_plan *plan);
 void export_containerlab(struct export_plan *plan);

@@ -14,7 +14,6 @@
 
 #include "base/err.h"
 #include "export.h"
-#include "lab.h"
 
 #define PATH_BYTES 1024
 #define KEY_TEXT sodium_base64_ENCODED_LEN(32, sodium_base64_VARIANT_ORIGINAL)
@@ -114,16 +113,16 @@ static int ensure_identity(struct folder *folder, struct qn_topo_node *node) {
 }
 
 /* Both ends need the same, so a pair of which one has lost it gets a new one. */
-static int ensure_secret(struct folder *folder, const struct export_plan *plan, const struct export_wire *wire) {
-    uint8_t secret[LAB_SECRET_BYTES];
+static int ensure_secret(struct folder *folder, const struct export_plan *plan, const struct secret_pair *pair) {
+    uint8_t secret[SECRET_BYTES_MAX];
     char paths[2][PATH_BYTES];
-    const char *names[2] = {export_name(plan, wire->a), export_name(plan, wire->b)};
+    const char *names[2] = {export_name(plan, pair->a), export_name(plan, pair->b)};
     int status = join(folder, paths[0], "nodes/%s/initial/%s", names[0], names[1]);
     if (status == STATUS_OK) status = join(folder, paths[1], "nodes/%s/initial/%s", names[1], names[0]);
     if (status != STATUS_OK || (access(paths[0], F_OK) == 0 && access(paths[1], F_OK) == 0)) return status;
-    randombytes_buf(secret, sizeof secret);
+    randombytes_buf(secret, pair->len);
     for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-        status = write_file(folder, paths[i], secret, sizeof secret, 0600);
+        status = write_file(folder, paths[i], secret, pair->len, 0600);
         if (status == STATUS_OK) give(folder, paths[i]);
     }
     sodium_memzero(secret, sizeof secret);
@@ -185,8 +184,8 @@ static int write_all(struct folder *folder, const struct export_format *format, 
     int status = make_folders(folder, topology);
     for (size_t i = 0; i < topology->n_nodes && status == STATUS_OK; i++)
         status = ensure_identity(folder, &topology->nodes[i]);
-    for (size_t i = 0; i < plan->n_wires && status == STATUS_OK; i++)
-        if (export_shares_secret(plan, &plan->wires[i])) status = ensure_secret(folder, plan, &plan->wires[i]);
+    for (size_t i = 0; i < plan->secrets.len && status == STATUS_OK; i++)
+        status = ensure_secret(folder, plan, &plan->secrets.list[i]);
     if (status == STATUS_OK) status = write_more(folder, plan, "topology.yaml", emit_topology);
     if (status == STATUS_OK) status = write_text(folder, format->file, plan->out, format->is_script ? 0755 : 0644);
     if (status == STATUS_OK && format->write == export_kubernetes)

@@ -29,9 +29,10 @@ static void put_mounts(struct export_plan *plan, uint16_t node) {
                      "            - {name: topology, mountPath: /etc/qnetd, readOnly: true}\n"
                      "            - {name: secrets, mountPath: /run/secrets/qnetd, readOnly: true}\n"
                      "            - {name: state, mountPath: /var/lib/qnetd}\n");
-    for (const struct export_wire *wire = plan->wires; wire < plan->wires + plan->n_wires; wire++) {
-        if (!export_touches(wire, node) || !export_shares_secret(plan, wire)) continue;
-        const char *peer = export_name(plan, export_peer(wire, node));
+    for (size_t i = 0; i < plan->secrets.len; i++) {
+        uint16_t other = export_secret_peer(&plan->secrets.list[i], node);
+        if (other == QN_NO_NODE) continue;
+        const char *peer = export_name(plan, other);
         export_put(plan,
                    "            - {name: secrets, mountPath: \"/var/lib/qnetd/initial/%s\", subPath: \"initial.%s\", "
                    "readOnly: "
@@ -156,9 +157,10 @@ void export_kustomization(struct export_plan *plan) {
         uint16_t node = (uint16_t)i;
         const char *name = export_name(plan, node);
         export_put(plan, "  - name: qnetd-%s\n    files:\n      - identity.key=nodes/%s/identity.key\n", name, name);
-        for (const struct export_wire *wire = plan->wires; wire < plan->wires + plan->n_wires; wire++) {
-            if (!export_touches(wire, node) || !export_shares_secret(plan, wire)) continue;
-            const char *peer = export_name(plan, export_peer(wire, node));
+        for (size_t k = 0; k < plan->secrets.len; k++) {
+            uint16_t other = export_secret_peer(&plan->secrets.list[k], node);
+            if (other == QN_NO_NODE) continue;
+            const char *peer = export_name(plan, other);
             export_put(plan, "      - initial.%s=nodes/%s/initial/%s\n", peer, name, peer);
         }
     }

@@ -17,6 +17,7 @@ struct faults {
     const char *attack; /* NULL: none of those. */
     double ratio, evenly;
     bool boost;
+    bool at_one; /* Only at the node that is named, if one is. */
 };
 
 static bool takes_part(const struct qn_topology *topology, const struct qn_topo_link *link, const char *node) {
@@ -75,7 +76,7 @@ static int inject(const struct ctl *ctl, const char *link, const char *what, con
     struct targets targets;
     struct ctl whole = *ctl;
     int first = STATUS_OK;
-    if (ctl->socket == NULL) whole.node = NULL; /* The nodes are those of the link... */
+    if (ctl->socket == NULL && !faults->at_one) whole.node = NULL; /* The nodes are those of the link... */
     int status = targets_find(&whole, &targets);
     if (status != STATUS_OK) return status;
     if (!targets.has_topology && targets.is_many) { /* ...unless no lab tells which. */
@@ -153,6 +154,7 @@ int run_fault_attack(struct ctl *ctl, const struct args *args) {
                             .attack = args->operands[1],
                             .ratio = 4,
                             .boost = args_has(args, "boost")};
+    faults.at_one = strcmp(faults.attack, "mitm") == 0 || strcmp(faults.attack, "replay") == 0;
     bool drifts = strcmp(faults.attack, "drift") == 0;
     char what[96];
     if (drifts) faults.ratio = 0.001;

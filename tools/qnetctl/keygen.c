@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "command.h"
-#include "lab.h"
+#include "secret_pairs.h"
 
 #define BASE64 sodium_base64_VARIANT_ORIGINAL
 #define KEY_TEXT sodium_base64_ENCODED_LEN(32, BASE64)
@@ -36,7 +36,7 @@ int run_genkey(struct ctl *ctl, const struct args *args) {
 }
 
 int run_gensecret(struct ctl *ctl, const struct args *args) {
-    uint8_t secret[LAB_SECRET_BYTES];
+    uint8_t secret[SECRET_BYTES_MAX];
     char text[sodium_base64_ENCODED_LEN(sizeof secret, BASE64)];
     int status = STATUS_OK;
     (void)args;

@@ -11,10 +11,9 @@
  * ${XDG_RUNTIME_DIR:-/tmp}/qnetd-UID/labs/NAME/ (0700):
  *   topology.yaml           resolved: loopback ports and fresh keys filled in
  *   NODE.key NODE.sock NODE.log NODE.pid    identity (0600), control socket, output, process id and start time
- *   NODE.state/             key store, and in initial/ the secrets it shares with the other ends of its links */
+ *   NODE.state/             key store, and in initial/ the secrets it shares (secret_pairs.h) */
 
 #define LAB_PATH_MAX 1024
-#define LAB_SECRET_BYTES (16 + 16384) /* Its name, and 512 tags of 128 bits for either direction. */
 
 struct lab {
     char name[QN_NAME_MAX + 1];

@@ -20,6 +20,7 @@
 #include "client.h"
 #include "command.h"
 #include "lab.h"
+#include "secret_pairs.h"
 #include "topology_file.h"
 
 #define READY_TIMEOUT_S 20.0
@@ -77,19 +78,28 @@ static int make_key(const struct start *start, struct qn_topo_node *node) {
     return status;
 }
 
-/* The state folders of both ends of each link get the same secret, to authenticate their first keys with. */
-static int share_secret(const struct start *start, const struct qn_topo_link *link) {
-    uint8_t secret[LAB_SECRET_BYTES];
-    const char *ends[2] = {start->topology.nodes[link->a].name, start->topology.nodes[link->b].name};
+/* The state folders of both get the same secret, to authenticate their first keys with. */
+static int share_secret(const struct start *start, const struct secret_pair *pair) {
+    uint8_t secret[SECRET_BYTES_MAX];
+    const char *ends[2] = {start->topology.nodes[pair->a].name, start->topology.nodes[pair->b].name};
     int status = STATUS_OK;
-    randombytes_buf(secret, sizeof secret);
+    randombytes_buf(secret, pair->len);
     for (int i = 0; i < 2 && status == STATUS_OK; i++) {
         char state[LAB_PATH_MAX], path[LAB_PATH_MAX + QN_NAME_MAX + 16];
         status = lab_path(start->ctl, &start->lab, ends[i], ".state", state);
         snprintf(path, sizeof path, "%s/initial/%s", state, ends[1 - i]);
-        if (status == STATUS_OK && access(path, F_OK) < 0) status = write_file(start->ctl, path, secret, sizeof secret);
+        if (status == STATUS_OK) status = write_file(start->ctl, path, secret, pair->len);
     }
     sodium_memzero(secret, sizeof secret);
+    return status;
+}
+
+static int share_secrets(const struct start *start) {
+    struct secret_pairs pairs;
+    int status = secret_pairs_find(start->ctl, &start->topology, &pairs);
+    if (status != STATUS_OK) return status;
+    for (size_t i = 0; i < pairs.len && status == STATUS_OK; i++) status = share_secret(start, &pairs.list[i]);
+    secret_pairs_release(&pairs);
     return status;
 }
 
@@ -157,8 +167,7 @@ static int fill_folder(struct start *start) {
         status = make_key(start, &start->topology.nodes[i]);
     for (size_t i = 0; i < start->topology.n_nodes && status == STATUS_OK; i++)
         status = make_state(start, &start->topology.nodes[i]);
-    for (size_t i = 0; i < start->topology.n_links && status == STATUS_OK; i++)
-        status = share_secret(start, &start->topology.links[i]);
+    if (status == STATUS_OK) status = share_secrets(start);
     return status == STATUS_OK ? write_topology(start) : status;
 }
 
