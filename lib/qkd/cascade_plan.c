@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "qkd/pack.h"
 
-enum { LANES = 8 };
+enum { LANES = 64 };
 
 /* Of the tuned variant. Two passes and then random subsets (BICONF): a third pass of larger blocks was slower and no
  * better. First blocks smaller than the usual 0.8/Q, and second ones that grow only fivefold, cost half a percent of
@@ -140,7 +140,7 @@ static int make_masks(struct plan *plan, const uint8_t seed[32]) {
 }
 
 int plan_init(struct plan *plan, const struct qn_cascade_config *config, size_t len) {
-    *plan = (struct plan){.len = len};
+    *plan = (struct plan){.len = len, .sum = plan_best_sum(false)};
     if (len > QN_CASCADE_MAX_BITS || (unsigned)config->variant > QN_CASCADE_OPTION8) return -QN_EINVAL;
     if (len == 0) return 0;
     size_t longest = config->strip_bits;
@@ -184,37 +184,29 @@ int plan_strips(const struct plan *plan, const struct qn_bits *key, uint64_t **r
     return 0;
 }
 
-/* Bit j of byte i becomes bit i of byte j (Hacker's Delight, 7-3). */
-static uint64_t transpose(uint64_t x) {
-    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aaull;
-    x ^= t ^ t << 7;
-    t = (x ^ x >> 14) & 0x0000cccc0000ccccull;
-    x ^= t ^ t << 14;
-    t = (x ^ x >> 28) & 0x00000000f0f0f0f0ull;
-    return x ^ t ^ t << 28;
+/* Bit j of row i becomes bit i of row j (Warren, Hacker's Delight, 2nd ed., section 7-3). */
+static void transpose(uint64_t rows[LANES]) {
+    uint64_t mask = ~0ull >> 32;
+    for (unsigned half = 32; half > 0; half /= 2, mask ^= mask << half) {
+        for (unsigned i = 0; i < LANES; i = (i + half + 1) & ~half) {
+            uint64_t swap = (rows[i] >> half ^ rows[i + half]) & mask;
+            rows[i] ^= swap << half;
+            rows[i + half] ^= swap;
+        }
+    }
 }
 
-/* Eight strips at once: `rows` holds a byte a position, a bit of it a strip. A byte moves as fast as a bit. */
+/* 64 strips at once: `rows` holds a word a position, a bit of it a strip. A word moves as fast as a bit. */
 static void shuffle_lanes(const struct plan *plan, const uint16_t *from, const uint64_t *in, uint64_t *out,
-                          size_t lanes, uint8_t *rows) {
+                          size_t lanes, uint64_t *rows) {
     for (size_t w = 0; w < plan->words; w++) {
-        for (unsigned shift = 0; shift < 64; shift += 8) {
-            uint64_t bytes = 0;
-            for (size_t lane = 0; lane < lanes; lane++)
-                bytes |= (in[lane * plan->words + w] >> shift & 0xff) << (8 * lane);
-            store_le64(rows + 64 * w + shift, transpose(bytes));
-        }
+        for (size_t lane = 0; lane < LANES; lane++) rows[64 * w + lane] = lane < lanes ? in[lane * plan->words + w] : 0;
+        transpose(rows + 64 * w);
     }
     for (size_t w = 0; w < plan->words; w++) {
         uint64_t word[LANES] = {0};
-        for (unsigned shift = 0; shift < 64; shift += 8) {
-            const uint16_t *source = from + 64 * w + shift;
-            uint64_t bytes = 0;
-            for (unsigned i = 0; i < 8 && 64 * w + shift + i < plan->strip; i++)
-                bytes |= (uint64_t)rows[source[i]] << (8 * i);
-            bytes = transpose(bytes);
-            for (size_t lane = 0; lane < LANES; lane++) word[lane] |= (bytes >> (8 * lane) & 0xff) << shift;
-        }
+        for (size_t i = 0; i < 64 && 64 * w + i < plan->strip; i++) word[i] = rows[from[64 * w + i]];
+        transpose(word);
         for (size_t lane = 0; lane < lanes; lane++) out[lane * plan->words + w] = word[lane];
     }
 }
@@ -226,13 +218,45 @@ int plan_shuffle(const struct plan *plan, unsigned pass, const uint64_t *in, uin
         memcpy(out, in, total * sizeof *out);
         return 0;
     }
-    uint8_t *rows = malloc(plan->words * 64);
+    uint64_t *rows = malloc(plan->words * 64 * sizeof *rows);
     if (rows == NULL) return -QN_ENOMEM;
     for (size_t s = 0; s < plan->strips; s += LANES) {
         size_t lanes = plan->strips - s < LANES ? plan->strips - s : LANES;
         shuffle_lanes(plan, from, in + s * plan->words, out + s * plan->words, lanes, rows);
     }
-    sodium_memzero(rows, plan->words * 64);
+    sodium_memzero(rows, plan->words * 64 * sizeof *rows);
     free(rows);
     return 0;
+}
+
+/* ---- sums of checks ---- */
+
+static bool sum_portable(const uint64_t *a, const uint64_t *b, size_t words) {
+    uint64_t sum = 0;
+    for (size_t w = 0; w < words; w++) sum ^= a[w] & b[w];
+    return __builtin_parityll(sum);
+}
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+__attribute__((target("avx2"))) static bool sum_avx2(const uint64_t *a, const uint64_t *b, size_t words) {
+    __m256i sums = _mm256_setzero_si256();
+    size_t w = 0;
+    for (; w + 4 <= words; w += 4)
+        sums = _mm256_xor_si256(sums, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(a + w)),
+                                                       _mm256_loadu_si256((const __m256i *)(const void *)(b + w))));
+    uint64_t part[4], sum = 0;
+    _mm256_storeu_si256((__m256i *)(void *)part, sums);
+    for (; w < words; w++) sum ^= a[w] & b[w];
+    return __builtin_parityll(sum ^ part[0] ^ part[1] ^ part[2] ^ part[3]);
+}
+#endif
+
+plan_sum *plan_best_sum(bool portable) {
+#ifdef __x86_64__
+    if (!portable && __builtin_cpu_supports("avx2")) return sum_avx2;
+#endif
+    (void)portable;
+    return sum_portable;
 }

@@ -18,6 +18,10 @@ struct plan_pass {
         *to; /* Bit i of the pass is bit from[i] of the strip; to is the inverse. NULL: the strip's order. */
 };
 
+/* Parity of the bits of a that b has, too. */
+typedef bool plan_sum(const uint64_t *a, const uint64_t *b, size_t words);
+plan_sum *plan_best_sum(bool portable);
+
 struct plan {
     size_t len;     /* Of the key. */
     uint32_t strip; /* Bits of a strip; zeros known to both fill the last one. */
@@ -31,6 +35,7 @@ struct plan {
                         all at once. */
     unsigned n_checks;
     uint64_t *masks; /* n_checks subsets of a strip, `words` each. */
+    plan_sum *sum;
 };
 
 int plan_init(struct plan *plan, const struct qn_cascade_config *config, size_t len);

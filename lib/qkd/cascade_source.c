@@ -88,19 +88,19 @@ struct answers {
     uint32_t len, count;
 };
 
-static inline int put(struct answers *answers, uint64_t bit) {
-    if (answers->len == answers->count) return -QN_EPROTOCOL;
-    answers->bytes[answers->len / 8] |= (uint8_t)((bit & 1) << answers->len % 8);
-    answers->len++;
-    return 0;
+/* There is room. */
+static void put_bits(struct answers *answers, uint64_t bits, unsigned count) {
+    uint32_t at = answers->len / 8, shift = answers->len % 8;
+    answers->len += count;
+    answers->bytes[at++] |= (uint8_t)(bits << shift);
+    for (bits >>= 8 - shift; 8 * at < answers->len; bits >>= 8) answers->bytes[at++] = (uint8_t)bits;
 }
 
 static bool check_parity(const struct qn_cascade_source *source, size_t strip, unsigned check, size_t count) {
     const uint64_t *bits = source->strips + strip * source->plan.words, *mask = plan_mask(&source->plan, check);
-    uint64_t sum = 0;
-    for (size_t w = 0; w < count / 64; w++) sum ^= bits[w] & mask[w];
-    if (count % 64 != 0) sum ^= bits[count / 64] & mask[count / 64] & ((1ull << count % 64) - 1);
-    return __builtin_parityll(sum);
+    bool sum = source->plan.sum(bits, mask, count / 64);
+    if (count % 64 != 0) sum ^= __builtin_parityll(bits[count / 64] & mask[count / 64] & ((1ull << count % 64) - 1));
+    return sum;
 }
 
 static int answer_opening(const struct qn_cascade_source *source, size_t strip, unsigned pass,
@@ -111,14 +111,28 @@ static int answer_opening(const struct qn_cascade_source *source, size_t strip, 
     if (pass >= plan->n_passes) {
         unsigned first = pass - plan->n_passes;
         for (unsigned check = first; check < first + count; check++)
-            put(answers, check_parity(source, strip, check, plan->strip));
+            put_bits(answers, check_parity(source, strip, check, plan->strip), 1);
         return 0;
     }
     const uint64_t *prefix = source->prefix[pass] + strip * source->strip_words;
-    for (uint32_t b = 1, x = 0; b <= count; b++) {
-        x = b == plan->pass[pass].blocks ? plan->strip : x + plan->pass[pass].block;
-        put(answers, prefix[x / 64] >> x % 64);
+    uint64_t bits = 0;
+    for (uint32_t b = 0, x = 0; b < count; b++) {
+        x = b + 1 == plan->pass[pass].blocks ? plan->strip : x + plan->pass[pass].block;
+        bits |= (prefix[x / 64] >> x % 64 & 1) << b % 64;
+        if (b % 64 != 63 && b + 1 != count) continue;
+        put_bits(answers, bits, b % 64 + 1);
+        bits = 0;
     }
+    return 0;
+}
+
+/* The next difference, of which half take one byte and half two: those without a branch. */
+static inline int read_step(struct leb_reader *reader, uint64_t *ret_step) {
+    if (reader->end - reader->at < 2) return leb_read(reader, ret_step);
+    uint32_t low = reader->at[0], high = reader->at[1], more = low >> 7;
+    if (more & ((high >> 7) | (high == 0))) return leb_read(reader, ret_step); /* Three, or padded. */
+    *ret_step = (low & 0x7f) | (high & -more) << 7;
+    reader->at += 1 + more;
     return 0;
 }
 
@@ -126,18 +140,21 @@ static int answer_positions(const struct qn_cascade_source *source, size_t strip
                             struct leb_reader *reader, struct answers *answers) {
     const struct plan *plan = &source->plan;
     const uint64_t *prefix = pass < plan->n_passes ? source->prefix[pass] + strip * source->strip_words : NULL;
-    uint64_t count, x = 0;
+    uint64_t count, x = 0, bits = 0;
     int rc = leb_read(reader, &count);
-    if (rc == 0 && count == 0) rc = -QN_EPROTOCOL;
-    for (uint64_t i = 0; rc == 0 && i < count; i++) {
+    if (rc == 0 && (count == 0 || count > answers->count - answers->len)) rc = -QN_EPROTOCOL;
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
         uint64_t step;
-        rc = leb_read(reader, &step);
+        rc = read_step(reader, &step);
         if (rc < 0) break;
         if (step == 0 || step >= plan->strip - x) return -QN_EPROTOCOL;
         x += step;
         uint64_t bit =
-            prefix != NULL ? prefix[x / 64] >> x % 64 : check_parity(source, strip, pass - plan->n_passes, x);
-        rc = put(answers, bit);
+            prefix != NULL ? prefix[x / 64] >> x % 64 & 1 : check_parity(source, strip, pass - plan->n_passes, x);
+        bits |= bit << i % 64;
+        if (i % 64 != 63 && i + 1 != count) continue;
+        put_bits(answers, bits, i % 64 + 1);
+        bits = 0;
     }
     return rc;
 }

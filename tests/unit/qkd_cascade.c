@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "qkd/cascade.h"
 #include "qkd/cascade_plan.h"
+#include "qkd/cascade_with.h"
 #include "qkd/estimate.h"
 #include "qkd/pack.h"
 
@@ -304,6 +305,58 @@ Test(cascade, plan_of_a_config_never_changes) {
     for (size_t w = 0; w < plan.n_checks * plan.words; w++) digest = (digest ^ plan.masks[w]) * 0x100000001b3ull;
     cr_assert_eq(digest, 0xbcc61e5ebb57765ull, "0x%llx", (unsigned long long)digest);
     plan_release(&plan);
+}
+
+/* ---- Any machine asks and answers the same. */
+
+Test(cascade, sums_are_the_same_with_any_instructions) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 11, "sums", 0);
+    uint64_t a[70], b[70];
+    for (size_t words = 0; words <= 70; words++) {
+        for (int i = 0; i < 20; i++) {
+            uint64_t sum = 0;
+            for (size_t w = 0; w < words; w++) {
+                a[w] = qn_rng_u64(&rng);
+                b[w] = qn_rng_u64(&rng);
+                sum ^= a[w] & b[w];
+            }
+            cr_assert_eq(plan_best_sum(true)(a, b, words), __builtin_parityll(sum));
+            cr_assert_eq(plan_best_sum(false)(a, b, words), __builtin_parityll(sum));
+        }
+    }
+}
+
+Test(cascade, questions_are_the_same_with_any_instructions) {
+    for (int variant = QN_CASCADE_TUNED; variant <= QN_CASCADE_OPTION8; variant++) {
+        struct run run;
+        struct qn_cascade_config config = {.variant = (enum qn_cascade_variant)variant, .qber = 0.03};
+        struct qn_cascade *best = NULL, *portable = NULL;
+        struct qn_cascade_source *source = NULL;
+        run_keys(&run, 100003, 0.03, 40 + (uint64_t)variant);
+        cr_assert_eq(qn_cascade_new_with(&config, &run.detector, false, &best), 0);
+        cr_assert_eq(qn_cascade_new_with(&config, &run.detector, true, &portable), 0);
+        cr_assert_eq(qn_cascade_source_new(&config, &run.source, &source), 0);
+        while (!qn_cascade_is_done(best)) {
+            struct qn_buf asks[2] = {0}, answers = {0};
+            uint32_t counts[2];
+            cr_assert_eq(qn_cascade_ask(best, &asks[0], &counts[0]), 0);
+            cr_assert_eq(qn_cascade_ask(portable, &asks[1], &counts[1]), 0);
+            cr_assert_eq(counts[0], counts[1]);
+            cr_assert_eq(asks[0].len, asks[1].len);
+            cr_assert_eq(memcmp(asks[0].data, asks[1].data, asks[0].len), 0);
+            cr_assert_eq(qn_cascade_answer(source, asks[0].data, asks[0].len, counts[0], &answers), 0);
+            cr_assert_eq(qn_cascade_tell(best, answers.data, answers.len, counts[0]), 0);
+            cr_assert_eq(qn_cascade_tell(portable, answers.data, answers.len, counts[0]), 0);
+            for (int i = 0; i < 2; i++) qn_buf_release(&asks[i]);
+            qn_buf_release(&answers);
+        }
+        cr_assert(qn_cascade_is_done(portable));
+        qn_cascade_free(best);
+        qn_cascade_free(portable);
+        qn_cascade_source_free(source);
+        run_release(&run);
+    }
 }
 
 /* ---- Peers that misbehave. */
