@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "qkd/amplify_with.h"
-#include "qkd/pack.h"
+#include "qkd/keystream.h"
 
 /* to = words s .. 2s - 1 of x t, where x has s words and t has 2s: the first `need` > 0 of them at least, knowing that
  * x is zero from word `have` > 0 on. s is QN_GF2_BLOCK times a power of two; all of `to` may be written. With t = (a,
@@ -45,15 +45,6 @@ static void middle_product(const struct qn_gf2 *gf2, uint64_t *to, const uint64_
     }
 }
 
-/* The keystream from word `first` on, a multiple of 8. */
-static void expand(const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, uint64_t *words, size_t count) {
-    static const uint8_t nonce[crypto_stream_chacha20_NONCEBYTES];
-    unsigned char *bytes = (unsigned char *)words;
-    memset(bytes, 0, count * sizeof *words);
-    crypto_stream_chacha20_xor_ic(bytes, bytes, count * sizeof *words, nonce, first / 8, seed);
-    for (size_t i = 0; i < count; i++) words[i] = load_le64(bytes + 8 * i);
-}
-
 static void shift_up(uint64_t *to, const struct qn_bits *key) {
     size_t words = qn_bits_words(key->len);
     unsigned shift = (unsigned)(words * 64 - key->len);
@@ -74,7 +65,7 @@ static int multiply_split(const struct qn_gf2 *gf2, const struct qn_bits *key,
     /* The key is padded above to a full side, so the diagonal is padded below by as much. */
     uint64_t *x = memory, *d = x + side, *y = d + 2 * side, *scratch = y + side;
     shift_up(x, key);
-    expand(seed, first, d + (side - key_words), key_words + out_words);
+    keystream(seed, first, d + (side - key_words), key_words + out_words);
     middle_product(gf2, y, d, x, side, out_words, key_words, scratch);
     memcpy(out->words, y, out_words * sizeof *y);
     sodium_memzero(memory, total * sizeof *memory);
@@ -82,23 +73,8 @@ static int multiply_split(const struct qn_gf2 *gf2, const struct qn_bits *key,
     return 0;
 }
 
-static int multiply_fft(const struct fft_kernels *fft, const struct qn_bits *key,
-                        const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, struct qn_bits *out) {
-    size_t key_words = qn_bits_words(key->len), out_words = qn_bits_words(out->len);
-    size_t total = 2 * key_words + out_words;
-    uint64_t *memory = malloc(total * sizeof *memory);
-    if (memory == NULL) return -QN_ENOMEM;
-    uint64_t *d = memory + key_words;
-    shift_up(memory, key);
-    expand(seed, first, d, key_words + out_words);
-    int rc = toeplitz_fft(fft, memory, key_words, d, key_words + out_words, out->words, out_words);
-    sodium_memzero(memory, total * sizeof *memory);
-    free(memory);
-    return rc;
-}
-
 /* Where the transform takes less time: with fast instructions for both, and with none for either. */
-enum { FFT_FROM_KEY = 600000, PORTABLE_FFT_FROM_KEY = 100000, FFT_FROM_ROWS = 10000 };
+enum { FFT_FROM_KEY = 400000, PORTABLE_FFT_FROM_KEY = 100000, FFT_FROM_ROWS = 10000 };
 
 int qn_amplify_rows(const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES], size_t first, size_t bits,
                     struct qn_bits *ret_key) {
@@ -122,7 +98,7 @@ int qn_amplify_with(const struct qn_gf2 *gf2, const struct fft_kernels *fft, con
     struct qn_bits out = {0};
     int rc = qn_bits_resize(&out, bits);
     if (rc == 0 && bits > 0)
-        rc = fft != NULL ? multiply_fft(fft, key, seed, first / 64, &out)
+        rc = fft != NULL ? toeplitz_fft(fft, key, seed, first / 64, out.words, qn_bits_words(bits))
                          : multiply_split(gf2, key, seed, first / 64, &out);
     if (rc < 0) {
         qn_bits_release(&out);

@@ -154,6 +154,54 @@ void fft_plan_init(struct fft_plan *plan) {
     make_steps(plan);
 }
 
+/* ---- Steps: as change_basis and transform in fft_kernels.inc, but of rows, and written down. */
+
+struct step_list {
+    struct fft_step *steps;
+    size_t count;
+};
+
+static void put_steps(struct step_list *list, unsigned to, unsigned from, unsigned count, uint32_t times) {
+    for (unsigned i = 0; i < count && times != 0; i++) {
+        assert(list->count < FFT_STEPS_MAX);
+        list->steps[list->count++] = (struct fft_step){(uint8_t)(to + i), (uint8_t)(from + i), (uint8_t)times};
+    }
+}
+
+/* Rows first, first + step, ...: 2^log2 of them, each standing for `step` rows side by side. */
+static void basis_steps(struct step_list *list, unsigned first, unsigned step, unsigned log2) {
+    if (log2 <= 1) return;
+    unsigned i = 1;
+    while (2 * i < log2) i *= 2;
+    for (unsigned j = log2 - i; j-- > 0;) {
+        unsigned middle = step << (i + j), shift = step << j;
+        for (unsigned at = first; at < first + (step << log2); at += 2 * middle) {
+            put_steps(list, at + middle, at + 2 * middle - shift, shift, 1);
+            put_steps(list, at + shift, at + middle, middle - shift, 1);
+        }
+    }
+    basis_steps(list, first, step << i, log2 - i);
+    for (unsigned part = 0; part < 1u << (log2 - i); part++) basis_steps(list, first + part * (step << i), step, i);
+}
+
+size_t fft_steps(unsigned log2, struct fft_step *ret_steps) {
+    struct step_list list = {ret_steps, 0};
+    assert(log2 <= FFT_STEPS_MAX_LOG2);
+    basis_steps(&list, 0, 1, log2);
+    for (unsigned half = (1u << log2) / 2; half > 0; half /= 2) {
+        for (unsigned block = 0; block * 2 * half < 1u << log2; block++) {
+            uint32_t times = 0;
+            for (unsigned bit = 0; block >> bit; bit++) times ^= CANTOR[bit + 1] & (0 - (block >> bit & 1));
+            for (unsigned i = 0; i < half; i++) {
+                unsigned low = block * 2 * half + i;
+                put_steps(&list, low, low + half, 1, times);
+                put_steps(&list, low + half, low, 1, 1);
+            }
+        }
+    }
+    return list.count;
+}
+
 /* ---- Kernels: the same code with two kinds of vector. */
 
 /* Portable: eight words; bytes multiply bit by bit, side by side. */

@@ -35,13 +35,28 @@ struct fft_plan {
 };
 void fft_plan_init(struct fft_plan *plan);
 
+/* Row `to` += times row `from`, times in GF(2^8). */
+struct fft_step {
+    uint8_t to, from, times;
+};
+/* A product of polynomials whose coefficients are spectra ("rows" here) is made the same way, with 2^log2 points of
+ * GF(2^8): these steps, in their order, turn coefficients into values. Every linear map made of such steps is
+ * transposed by swapping `to` and `from` and turning the order round, and inverted by turning the order round.
+ * ret_steps has room for FFT_STEPS_MAX; returns how many there are. log2 <= FFT_STEPS_MAX_LOG2. */
+enum { FFT_STEPS_MAX_LOG2 = 8, FFT_STEPS_MAX = 4096 };
+size_t fft_steps(unsigned log2, struct fft_step *ret_steps);
+
 /* The inner loops. A spectrum is FFT_LANES * 8 bytes a block of FFT_LANES elements. */
 struct fft_kernels {
     const char *name;
-    /* 2^log2 pieces (which are destroyed) to their spectrum. */
-    void (*forward)(const struct fft_plan *plan, uint32_t *pieces, unsigned log2, uint8_t *ret_spectrum);
+    /* 2^log2 pieces (which are destroyed) to their spectrum; or 2^(log2 - 1) pieces, with zeros for the others. */
+    void (*forward)(const struct fft_plan *plan, uint32_t *pieces, unsigned log2, bool half, uint8_t *ret_spectrum);
     /* to = to + a b; or a b if `first`. `to` may be `a` or `b`. */
     void (*multiply)(uint8_t *to, const uint8_t *a, const uint8_t *b, unsigned log2, bool first);
+    /* Takes the steps with rows of FFT_LANES elements (512 bytes), one after the other. */
+    void (*take)(const struct fft_step *steps, size_t count, uint8_t *rows);
+    /* to = to + from, FFT_LANES elements; or from if `first`. */
+    void (*add)(uint8_t *to, const uint8_t *from, bool first);
     /* The spectrum (destroyed) to 2^log2 coefficients of 64 bits. */
     void (*inverse)(const struct fft_plan *plan, uint8_t *spectrum, unsigned log2, uint64_t *ret_coefficients);
 };

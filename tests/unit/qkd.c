@@ -12,6 +12,8 @@
 #include "qkd/bits_with.h"
 #include "qkd/estimate.h"
 #include "qkd/hash.h"
+#include "qkd/keystream.h"
+#include "qkd/pack.h"
 #include "qkd/sift.h"
 
 static struct qn_bits random_bits(struct qn_rng *rng, size_t len) {
@@ -462,6 +464,27 @@ Test(amplify, is_the_same_by_all_methods_at_full_size) {
     }
 }
 
+/* From every word of a block, and of lengths about those that are made side by side. */
+Test(amplify, its_keystream_is_chacha20) {
+    enum { WORDS = 600, FIRST = 40 };
+    static const uint8_t seed[32] = {7, 1}, nonce[crypto_stream_chacha20_NONCEBYTES] = {0};
+    static uint8_t bytes[8 * (WORDS + FIRST)];
+    static const size_t counts[] = {0, 1, 7, 8, 9, 127, 128, 129, 135, 136, 255, 256, 257, WORDS};
+    crypto_stream_chacha20(bytes, sizeof bytes, nonce, seed);
+    for (size_t first = 0; first < FIRST; first++) {
+        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+            uint64_t words[WORDS + 1] = {0}, others[WORDS + 1] = {0};
+            keystream(seed, first, words, counts[c]);
+            keystream_portable(seed, first, others, counts[c]);
+            cr_assert_eq(memcmp(words, others, sizeof words), 0, "%zu from %zu", counts[c], first);
+            for (size_t i = 0; i < counts[c]; i++)
+                cr_assert_eq(words[i], load_le64(bytes + 8 * (first + i)), "word %zu of %zu from %zu", i, counts[c],
+                             first);
+            cr_assert_eq(words[counts[c]], 0, "it writes too much");
+        }
+    }
+}
+
 Test(amplify, rows_can_be_made_apart) {
     struct qn_rng rng;
     qn_rng_init(&rng, 43, "amplify", 0);
@@ -515,9 +538,9 @@ Test(fft, multiplies_pieces) {
                 for (size_t j = 0; j < half && (a[i] >> bit & 1); j++) expected[i + j] ^= (uint64_t)b[j] << bit;
         for (size_t k = 0; fft_at(k) != NULL; k++) {
             memcpy(pieces, a, 4 * n);
-            fft_at(k)->forward(plan, pieces, log2, x);
+            fft_at(k)->forward(plan, pieces, log2, false, x);
             memcpy(pieces, b, 4 * n);
-            fft_at(k)->forward(plan, pieces, log2, y);
+            fft_at(k)->forward(plan, pieces, log2, false, y);
             fft_at(k)->multiply(x, x, y, log2, true);
             fft_at(k)->inverse(plan, x, log2, sums);
             cr_assert_eq(memcmp(sums, expected, 8 * n), 0, "%s, 2^%u", fft_at(k)->name, log2);

@@ -153,7 +153,9 @@ int bench_amplify(struct bench *bench) {
                  {"amplify-1e6-0.5", 1000000, 0.5},
                  {"amplify-1e7-0.3", 10000000, 0.3},
                  {"amplify-1e7-0.5", 10000000, 0.5},
-                 {"amplify-1e8-0.3", 100000000, 0.3}};
+                 {"amplify-1e8-0.13", 100000000, 0.13},
+                 {"amplify-1e8-0.3", 100000000, 0.3},
+                 {"amplify-1e8-0.5", 100000000, 0.5}};
     static const uint8_t seed[QN_AMPLIFY_SEED_BYTES] = {1};
     struct qn_rng rng;
     qn_rng_init(&rng, 1, "bench", 0);
