@@ -22,9 +22,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/err.h"
+#include "base/pages.h"
 #include "qkd/amplify_with.h"
 #include "qkd/fft.h"
 #include "qkd/keystream.h"
@@ -299,16 +299,6 @@ static size_t lay_out(struct work *work, uint8_t *memory, size_t *ret_secret) {
     return at + ring(shape) * work->stride - start;
 }
 
-/* New pages cost as much as what is done with them, unless they are large ones. */
-static uint8_t *allocate(size_t bytes) {
-    const size_t page = (size_t)1 << 21;
-    if (bytes < page) return aligned_alloc(FFT_LANES, bytes);
-    bytes = (bytes + page - 1) / page * page;
-    uint8_t *memory = aligned_alloc(page, bytes);
-    if (memory != NULL) (void)madvise(memory, bytes, MADV_HUGEPAGE); /* Without them it only is slower. */
-    return memory;
-}
-
 int toeplitz_fft(const struct fft_kernels *fft, const struct qn_bits *key, const uint8_t seed[QN_AMPLIFY_SEED_BYTES],
                  size_t first, uint64_t *out, size_t out_words) {
     struct work *work = calloc(1, sizeof *work);
@@ -322,7 +312,7 @@ int toeplitz_fft(const struct fft_kernels *fft, const struct qn_bits *key, const
     fft_plan_init(&work->plan);
     make_steps(work);
     size_t secret, total = lay_out(work, NULL, &secret);
-    uint8_t *memory = allocate(total);
+    uint8_t *memory = qn_pages_new(total);
     if (memory == NULL) {
         free(work);
         return -QN_ENOMEM;
