@@ -302,6 +302,7 @@ static int new_node(struct daemon *daemon) {
 static void init_handles(struct daemon *daemon) {
     static const int numbers[3] = {SIGTERM, SIGINT, SIGHUP};
     turn_init(&daemon->turn, &daemon->loop);
+    jobs_init(&daemon->jobs);
     /* A peer that hangs must be noticed well before it counts as dead. */
     double patience_ms = daemon->config->topology.node_dead_after_s * 1000 / 2;
     daemon->turn.dead_ms = patience_ms < CONN_DEAD_MS ? (uint64_t)patience_ms + 1 : CONN_DEAD_MS;
@@ -383,6 +384,7 @@ static void announce(struct daemon *daemon) {
 static void release_all(struct daemon *daemon) {
     peers_release(daemon);
     control_release(daemon);
+    jobs_release(&daemon->jobs);
     qn_node_free(daemon->node);
     if (daemon->arena.block != NULL) qn_arena_release(&daemon->arena);
     notify_release(&daemon->notify);

@@ -159,6 +159,8 @@ static const struct rule rules[] = {
     ANY(sched_getaffinity),
     ANY(sched_getparam),
     ANY(sched_getscheduler),
+    ANY(getpriority),
+    IF(sched_setattr, 0, UINT32_MAX, 0), /* Its own; jobs.c. What needs a privilege is refused as ever. */
     ANY(getcpu),
     ANY(membarrier),
     IF(prctl, 0, UINT32_MAX, PR_SET_NAME),

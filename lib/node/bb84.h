@@ -37,6 +37,8 @@
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
 #define TRAINS_AT_ONCE 32      /* Sent and not yet verified. */
 #define BLOCKS_AT_ONCE 4
+#define RECONCILE_AT_ONCE 12    /* Trains; more would only wait for each other... */
+#define RECONCILE_PER_S 20000.0 /* ...unless the light is long on its way: as many more as this by the round trip. */
 #define ALARMS_MAX 8
 
 enum bb84_bound {
@@ -65,6 +67,7 @@ enum train_step {
     TRAIN_DETECTING,   /* Detector. */
     TRAIN_SIFTING,     /* Source: matching. Detector: waits for the bases, then keeps. */
     TRAIN_TESTING,     /* Source: waits for the test bits. Detector: waits to be told to begin. */
+    TRAIN_READY,       /* Source: tested; waits until fewer are being reconciled. */
     TRAIN_RECONCILING, /* Both. */
     TRAIN_VERIFYING,   /* Source. */
     TRAIN_DONE,
@@ -84,6 +87,7 @@ struct train {
     struct list link;
     struct block *block;
     uint32_t number;
+    uint64_t rank; /* Of its jobs: trains begun by this node so far. */
     enum train_step step;
     struct bb84_data *data; /* NULL while a job has it. */
     uint32_t pieces_seen;
@@ -108,6 +112,7 @@ struct block {
     struct list link;
     struct session *session;
     uint32_t number;
+    uint64_t rank; /* Of its newest train. */
     enum block_step step;
     uint32_t n_trains, begun, done; /* begun: source, sent so far; done: verified. */
     struct list trains;
@@ -185,6 +190,7 @@ struct bb84 {
     struct list sessions;
     size_t n_sessions;
     uint32_t next_session;
+    uint64_t n_trains; /* Ever begun here. */
     struct letter *first, *last;
     size_t waiting_bytes;
     struct qn_buf packed;
@@ -244,7 +250,7 @@ void bb84_say_abort(struct session *session, uint32_t block, int error, double q
 void bb84_drop_letters(struct qn_node *node, uint16_t to);
 
 /* bb84_train.c */
-void bb84_pump(struct session *session); /* Source: begins what there is room for. */
+void bb84_pump(struct session *session); /* Source: begins what there is room for. May end the session. */
 struct train *bb84_train_new(struct block *block, uint32_t number, enum train_step step); /* NULL: no memory. */
 struct train *bb84_train_heard_of(struct session *session, uint32_t block,
                                   uint32_t train); /* Detector. NULL: not now. */

@@ -38,10 +38,10 @@ static void job_free(struct qn_job *base) {
     free(job);
 }
 
-static struct job *job_new(const struct session *session, uint32_t block, uint32_t train) {
+static struct job *job_new(const struct session *session, uint32_t block, uint32_t train, uint64_t rank) {
     struct job *job = calloc(1, sizeof *job);
     if (job == NULL) return NULL;
-    job->base = (struct qn_job){job_run, job_free, ++session->node->next_job};
+    job->base = (struct qn_job){.run = job_run, .free = job_free, .id = ++session->node->next_job, .rank = rank};
     job->session = session->id;
     job->peer = session->peer;
     job->block = block;
@@ -50,7 +50,7 @@ static struct job *job_new(const struct session *session, uint32_t block, uint32
 }
 
 void bb84_work_choice(struct session *session, void (*then)(struct session *, const struct bb84_choice *)) {
-    struct job *job = job_new(session, 0, NO_TRAIN);
+    struct job *job = job_new(session, 0, NO_TRAIN, 0);
     if (job == NULL) {
         bb84_session_fail(session, -QN_ENOMEM, "");
         return;
@@ -62,7 +62,7 @@ void bb84_work_choice(struct session *session, void (*then)(struct session *, co
 }
 
 void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *)) {
-    struct job *job = job_new(train->block->session, train->block->number, train->number);
+    struct job *job = job_new(train->block->session, train->block->number, train->number, train->rank);
     if (job == NULL) {
         bb84_block_fail(train->block, -QN_ENOMEM, "");
         return;
@@ -75,7 +75,7 @@ void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void 
 }
 
 void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *)) {
-    struct job *job = job_new(block->session, block->number, NO_TRAIN);
+    struct job *job = job_new(block->session, block->number, NO_TRAIN, block->rank);
     if (job == NULL) {
         bb84_block_fail(block, -QN_ENOMEM, "");
         return;

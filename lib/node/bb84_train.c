@@ -23,6 +23,7 @@ struct train *bb84_train_new(struct block *block, uint32_t number, enum train_st
         return NULL;
     }
     *train = (struct train){.block = block, .number = number, .step = step, .data = data};
+    train->rank = block->rank = ++session->node->bb84->n_trains;
     list_append(&block->trains, &train->link);
     session->trains_at_once++;
     data->classes = bb84_classes(&session->parameters);
@@ -94,7 +95,42 @@ static struct block *open_block(struct session *session) { /* The one that still
     return bb84_block_new(session, ++session->blocks_begun);
 }
 
-void bb84_pump(struct session *session) {
+static size_t reconcile_at_once(const struct session *session) {
+    const struct neighbour *peer = node_neighbour(session->node, session->peer);
+    double round_s = peer != NULL ? 2e-9 * (double)(peer->delay_ns + peer->extra_delay_ns) : 0;
+    double more = round_s * RECONCILE_PER_S;
+    return RECONCILE_AT_ONCE + (more < TRAINS_AT_ONCE ? (size_t)more : TRAINS_AT_ONCE);
+}
+
+/* The oldest that may be reconciled now, or NULL. */
+static struct train *next_ready(const struct session *session) {
+    struct train *ready = NULL;
+    size_t n = 0;
+    for (struct list *b = session->blocks.next; b != &session->blocks; b = b->next) {
+        struct block *block = CONTAINER_OF(b, struct block, link);
+        for (struct list *t = block->trains.next; t != &block->trains; t = t->next) {
+            struct train *train = CONTAINER_OF(t, struct train, link);
+            if (train->step == TRAIN_RECONCILING || train->step == TRAIN_VERIFYING) n++;
+            if (train->step == TRAIN_READY && ready == NULL) ready = train;
+        }
+    }
+    return n < reconcile_at_once(session) ? ready : NULL;
+}
+
+/* One train after the other is finished, rather than all of them at the same time: then those that are behind are
+ * detected and sifted meanwhile, and both processors always have something to do. */
+static void reconcile_ready(struct session *session) {
+    struct qn_node *node = session->node;
+    uint16_t peer = session->peer;
+    uint32_t id = session->id;
+    struct train *train;
+    while (session != NULL && (train = next_ready(session)) != NULL) {
+        bb84_reconcile_begin(train);
+        session = bb84_find_session(node, peer, id);
+    }
+}
+
+static void send_trains(struct session *session) {
     while (session->accepted && session->trains_at_once < TRAINS_AT_ONCE && !session->asks_pairs) {
         struct block *block = open_block(session);
         struct train *train = block != NULL ? bb84_train_new(block, block->begun, TRAIN_SENT) : NULL;
@@ -108,6 +144,15 @@ void bb84_pump(struct session *session) {
         bb84_source(session, &train->data->optics.source);
         emit(train);
     }
+}
+
+void bb84_pump(struct session *session) {
+    struct qn_node *node = session->node;
+    uint16_t peer = session->peer;
+    uint32_t id = session->id;
+    reconcile_ready(session);
+    session = bb84_find_session(node, peer, id);
+    if (session != NULL) send_trains(session);
 }
 
 void bb84_send_again(struct session *session) { /* The same pulses: nobody has seen them. */
@@ -322,7 +367,8 @@ static void judge_test(struct train *train) {
         return;
     }
     if (all && !judge_bell(block)) return;
-    bb84_reconcile_begin(train);
+    train->step = TRAIN_READY;
+    reconcile_ready(session);
 }
 
 void bb84_on_test(struct train *train, const Qnet__V1__QkdTest *m) {

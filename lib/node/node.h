@@ -41,11 +41,14 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node);
 void qn_node_free(struct qn_node *node);
 
 /* Work of more than about a millisecond. `run` touches only the job, so any thread may call it; the driver then gives
- * the job back with QN_EVENT_JOB, on its own thread. A driver that stops early calls `free`. */
+ * the job back with QN_EVENT_JOB, on its own thread. A driver that stops early calls `free`. What was begun first should
+ * be finished first: of jobs that wait for a thread, the one with the lowest rank goes next. No result depends on it. */
 struct qn_job {
     void (*run)(struct qn_job *job);
     void (*free)(struct qn_job *job);
     uint64_t id;
+    uint64_t rank;
+    struct qn_job *next; /* The driver's. */
 };
 
 enum qn_event_type {

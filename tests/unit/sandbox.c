@@ -180,6 +180,20 @@ static int raise_limit(void) {
     struct rlimit limit = {1, 1};
     return done(setrlimit(RLIMIT_NOFILE, &limit));
 }
+struct scheduling { /* The kernel's struct sched_attr. */
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t times[3];
+};
+static int schedule(pid_t thread, uint32_t policy, uint32_t priority, int32_t nice) {
+    struct scheduling how = {.size = sizeof how, .policy = policy, .priority = priority, .nice = nice};
+    return done(syscall(SYS_sched_setattr, thread, &how, 0));
+}
+static int slow_parent(void) { return schedule(place.parent, SCHED_OTHER, 0, 10); }
+static int run_in_real_time(void) { return schedule(0, SCHED_FIFO, 1, 0); }
+static int step_forward(void) { return schedule(0, SCHED_OTHER, 0, -10); }
 static int allow_core(void) { return done(prctl(PR_SET_DUMPABLE, 1)); }
 static int set_personality(void) { return done(syscall(SYS_personality, 0xffffffff)); }
 static int newest_call(void) { return done(syscall(499)); }
@@ -230,6 +244,9 @@ static const struct attempt forbidden[] = {
     {"io_uring", use_io_uring, ENOSYS},
     {"userfaultfd", handle_faults, EPERM},
     {"a resource limit", raise_limit, EPERM},
+    {"the priority of another", slow_parent, EPERM},
+    {"real time", run_in_real_time, EPERM},
+    {"a higher priority", step_forward, EPERM},
     {"core files", allow_core, EPERM},
     {"another personality", set_personality, EPERM},
     {"a call of the future", newest_call, ENOSYS},
@@ -288,6 +305,7 @@ static int lock_memory(void) {
     int rc = mlock(secret, sizeof secret);
     return rc < 0 && errno != ENOMEM ? errno : 0;
 }
+static int step_back(void) { return schedule(0, SCHED_OTHER, 0, 10); }
 static int see_limit(void) {
     struct rlimit limit;
     return done(getrlimit(RLIMIT_NOFILE, &limit));
@@ -304,6 +322,7 @@ static const struct attempt needed[] = {
     {"run a thread", run_thread, 0},
     {"ask a name server", datagrams, 0},
     {"lock memory", lock_memory, 0},
+    {"lower its own priority", step_back, 0},
     {"see a limit", see_limit, 0},
     {"remove its control socket", remove_control, 0},
 };
