@@ -64,12 +64,13 @@ static void encrypt(const struct qn_aes *aes, uint32_t state[4]) {
     }
 }
 
-static void portable_words(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out) {
+static void portable_words(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset, size_t n,
+                           uint32_t *out) {
     for (size_t i = 0; i < n; i++) {
-        uint64_t block = index[i] / 4;
+        uint64_t index = first + offset[i], block = index / 4;
         uint32_t state[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)nonce, (uint32_t)(nonce >> 32)};
         encrypt(aes, state);
-        out[i] = state[index[i] % 4];
+        out[i] = state[index % 4];
     }
 }
 
@@ -84,8 +85,8 @@ static const struct qn_aes_set portable = {"portable", portable_words};
 #define NARROW __attribute__((target("aes,sse4.1")))
 #define NARROW_AT_ONCE 8
 
-static NARROW void aesni_words(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n,
-                               uint32_t *out) {
+static NARROW void aesni_words(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset,
+                               size_t n, uint32_t *out) {
     __m128i key[11];
     for (int r = 0; r < 11; r++) key[r] = _mm_loadu_si128((const __m128i *)(const void *)aes->round_key[r]);
     for (size_t i = 0; i < n; i += NARROW_AT_ONCE) {
@@ -93,14 +94,14 @@ static NARROW void aesni_words(const struct qn_aes *aes, uint64_t nonce, const u
         uint32_t blocks[NARROW_AT_ONCE][4];
         __m128i state[NARROW_AT_ONCE];
         for (size_t j = 0; j < NARROW_AT_ONCE; j++) {
-            uint64_t at = index[i + (j < some ? j : 0)];
+            uint64_t at = first + offset[i + (j < some ? j : 0)];
             state[j] = _mm_xor_si128(_mm_set_epi64x((long long)nonce, (long long)(at / 4)), key[0]);
         }
         for (int r = 1; r < 10; r++)
             for (size_t j = 0; j < NARROW_AT_ONCE; j++) state[j] = _mm_aesenc_si128(state[j], key[r]);
         for (size_t j = 0; j < NARROW_AT_ONCE; j++)
             _mm_storeu_si128((__m128i *)(void *)blocks[j], _mm_aesenclast_si128(state[j], key[10]));
-        for (size_t j = 0; j < some; j++) out[i + j] = blocks[j][index[i + j] % 4];
+        for (size_t j = 0; j < some; j++) out[i + j] = blocks[j][(first + offset[i + j]) % 4];
     }
 }
 
@@ -108,50 +109,62 @@ static const struct qn_aes_set aesni = {"aesni", aesni_words};
 
 #define WIDE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,vaes,aes,sse4.1")))
 
-/* Four blocks a register, whose words all move to the place of the one that is wanted. */
-static inline __attribute__((always_inline)) WIDE __m512i wide_counters(__m256i index, __m512i nonce) {
-    __m512i block = _mm512_srli_epi64(
-        _mm512_permutexvar_epi64(_mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0), _mm512_castsi256_si512(index)), 2);
-    return _mm512_mask_mov_epi64(block, 0xaa, nonce);
+/* Sixteen places a register; four registers of four blocks belong to it. Register k has the blocks of places k, 4 + k,
+ * 8 + k, 12 + k, so that each place is in the same quarter as its block, and each result ends up in its place. */
+enum { WIDE_PLACES = 16, WIDE_AT_ONCE = 2 };
+
+struct wide_counter {
+    __m512i key[11], base; /* base: (first / 4, nonce), four times. */
+    uint32_t shift;        /* first % 4. */
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The blocks of 16 places, with the first key; and which words are wanted. */
+INLINE WIDE __m512i wide_begin(const struct wide_counter *c, const uint32_t *offset, __m512i state[4]) {
+    __m512i at = _mm512_add_epi32(_mm512_loadu_si512(offset), _mm512_set1_epi32((int)c->shift));
+    __mmask16 carry = _mm512_cmplt_epu32_mask(at, _mm512_set1_epi32((int)c->shift));
+    __m512i block = _mm512_srli_epi32(at, 2);
+    block = _mm512_mask_or_epi32(block, carry, block, _mm512_set1_epi32(1 << 30));
+    state[0] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_AAAA);
+    state[1] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_BBBB);
+    state[2] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_CCCC);
+    state[3] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_DDDD);
+    for (int k = 0; k < 4; k++) state[k] = _mm512_xor_si512(_mm512_add_epi64(state[k], c->base), c->key[0]);
+    return at;
 }
 
-static inline __attribute__((always_inline)) WIDE __m512i wide_picks(__m256i index) {
-    __m512i spread = _mm512_permutexvar_epi64(_mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0), _mm512_castsi256_si512(index));
-    return _mm512_shuffle_epi32(spread, _MM_PERM_CACA); /* The low half of each, in every word; two bits count. */
+/* The wanted word of each block, in the place's order. */
+INLINE WIDE __m512i wide_end(const __m512i state[4], __m512i at) {
+    __m512 words = _mm512_maskz_permutevar_ps(0x1111, _mm512_castsi512_ps(state[0]), at);
+    words = _mm512_mask_permutevar_ps(words, 0x2222, _mm512_castsi512_ps(state[1]), at);
+    words = _mm512_mask_permutevar_ps(words, 0x4444, _mm512_castsi512_ps(state[2]), at);
+    words = _mm512_mask_permutevar_ps(words, 0x8888, _mm512_castsi512_ps(state[3]), at);
+    return _mm512_castps_si512(words);
 }
 
-#define WIDE_AT_ONCE 8 /* Registers. */
-
-static WIDE void vaes_some(const __m512i key[11], uint64_t nonce, const uint64_t *index, uint32_t *out) {
-    __m512i state[WIDE_AT_ONCE], high = _mm512_set1_epi64((long long)nonce);
-    for (int j = 0; j < WIDE_AT_ONCE; j++) {
-        __m256i at = _mm256_loadu_si256((const __m256i *)(const void *)(index + 4 * j));
-        state[j] = _mm512_xor_si512(wide_counters(at, high), key[0]);
-    }
+INLINE WIDE void vaes_some(const struct wide_counter *c, const uint32_t *offset, uint32_t *out) {
+    __m512i state[WIDE_AT_ONCE * 4], at[WIDE_AT_ONCE];
+    for (int i = 0; i < WIDE_AT_ONCE; i++) at[i] = wide_begin(c, offset + WIDE_PLACES * i, state + 4 * i);
     for (int r = 1; r < 10; r++)
-        for (int j = 0; j < WIDE_AT_ONCE; j++) state[j] = _mm512_aesenc_epi128(state[j], key[r]);
-    for (int j = 0; j < WIDE_AT_ONCE; j++) {
-        __m256i at = _mm256_loadu_si256((const __m256i *)(const void *)(index + 4 * j));
-        __m512i words = _mm512_castps_si512(
-            _mm512_permutevar_ps(_mm512_castsi512_ps(_mm512_aesenclast_epi128(state[j], key[10])), wide_picks(at)));
-        __m512i packed =
-            _mm512_permutexvar_epi32(_mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0), words);
-        _mm_storeu_si128((__m128i *)(void *)(out + 4 * j), _mm512_castsi512_si128(packed));
-    }
+        for (int j = 0; j < WIDE_AT_ONCE * 4; j++) state[j] = _mm512_aesenc_epi128(state[j], c->key[r]);
+    for (int j = 0; j < WIDE_AT_ONCE * 4; j++) state[j] = _mm512_aesenclast_epi128(state[j], c->key[10]);
+    for (int i = 0; i < WIDE_AT_ONCE; i++) _mm512_storeu_si512(out + WIDE_PLACES * i, wide_end(state + 4 * i, at[i]));
 }
 
-static WIDE void vaes_words(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out) {
-    enum { SOME = 4 * WIDE_AT_ONCE };
-    __m512i key[11];
+static WIDE void vaes_words(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset, size_t n,
+                            uint32_t *out) {
+    enum { SOME = WIDE_PLACES * WIDE_AT_ONCE };
+    struct wide_counter counter = {.shift = first % 4};
+    counter.base = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)nonce, (long long)(first / 4)));
     for (int r = 0; r < 11; r++)
-        key[r] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)aes->round_key[r]));
+        counter.key[r] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)aes->round_key[r]));
     size_t i = 0;
-    for (; i + SOME <= n; i += SOME) vaes_some(key, nonce, index + i, out + i);
+    for (; i + SOME <= n; i += SOME) vaes_some(&counter, offset + i, out + i);
     if (i < n) {
-        uint64_t rest[SOME] = {0};
-        uint32_t words[SOME];
-        memcpy(rest, index + i, (n - i) * sizeof *rest);
-        vaes_some(key, nonce, rest, words);
+        uint32_t rest[SOME] = {0}, words[SOME];
+        memcpy(rest, offset + i, (n - i) * sizeof *rest);
+        vaes_some(&counter, rest, words);
         memcpy(out + i, words, (n - i) * sizeof *out);
     }
 }
@@ -182,8 +195,9 @@ const struct qn_aes_set *qn_aes_set_at(size_t i) {
     return NULL;
 }
 
-void qn_aes_words(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out) {
-    aes->set->words(aes, nonce, index, n, out);
+void qn_aes_words(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset, size_t n,
+                  uint32_t *out) {
+    aes->set->words(aes, nonce, first, offset, n, out);
 }
 
 void qn_aes_init(struct qn_aes *aes, const uint8_t key[16]) {

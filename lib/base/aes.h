@@ -17,14 +17,16 @@ struct qn_aes {
 void qn_aes_init(struct qn_aes *aes, const uint8_t key[16]);
 void qn_aes_release(struct qn_aes *aes); /* Wipes. */
 
-/* out[i] = a 32-bit word of the encryption of the block (index[i] / 4, nonce), both 64-bit little-endian: word
- * index[i] % 4, little-endian. */
-void qn_aes_words(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out);
+/* out[i] = a 32-bit word of the encryption of the block (index / 4, nonce), both 64-bit little-endian: word index % 4,
+ * little-endian, where index = first + offset[i] < 2^64. */
+void qn_aes_words(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset, size_t n,
+                  uint32_t *out);
 
 /* The instruction sets this machine can run; the portable one first. NULL past the end. */
 struct qn_aes_set {
     const char *name;
-    void (*words)(const struct qn_aes *aes, uint64_t nonce, const uint64_t *index, size_t n, uint32_t *out);
+    void (*words)(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset, size_t n,
+                  uint32_t *out);
 };
 const struct qn_aes_set *qn_aes_set_at(size_t i);
 

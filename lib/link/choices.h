@@ -4,6 +4,8 @@
 
 #include "link/source.h"
 
+enum { CHOICE_BASIS_STEPS = 32768 };
+
 /* The 32 bits of one pulse: intensity in the upper 16, basis in the next 15, bit in the lowest. Private to lib/link. */
 static inline uint8_t choice_basis(const struct qn_source *source, uint32_t word) {
     return (uint8_t)((word & 0xffff) >> 1 < source->test_below);

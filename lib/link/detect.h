@@ -20,9 +20,9 @@ struct qn_detections {   /* Arrays are the caller's. Of a train that begins at p
     uint64_t doubles[2]; /* Double clicks so far by basis; they are in the arrays with a random bit. */
 };
 
-enum { QN_DETECT_BATCH = 1024 }; /* A step needs room for this many, or stops. */
+enum { QN_DETECT_BATCH = 1024 + 64 }; /* A step needs room for this many, or stops. */
 
-struct qn_detector;                                  /* Tables, generator and pixels: some 70 KB, not for the stack. */
+struct qn_detector;                                  /* Tables, generator and pixels: some 30 KB, not for the stack. */
 struct qn_detector *qn_detector_new(void);           /* NULL: no memory. */
 void qn_detector_free(struct qn_detector *detector); /* Wipes. NULL is fine. */
 

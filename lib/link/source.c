@@ -10,9 +10,9 @@
 
 #include "base/err.h"
 #include "link/choices.h"
+#include "link/fast.h"
 
 #define STEPS_INTENSITY 65536
-#define STEPS_BASIS 32768
 
 static bool is_fraction(double x) { return x >= 0 && x <= 1; }
 
@@ -47,8 +47,8 @@ int qn_source_settle(struct qn_source *source) {
         source->probability[k] = (double)steps[k] / STEPS_INTENSITY;
         above += steps[k];
     }
-    source->test_below = (uint16_t)lround(source->test_basis * STEPS_BASIS);
-    source->test_basis = (double)source->test_below / STEPS_BASIS;
+    source->test_below = (uint16_t)lround(source->test_basis * CHOICE_BASIS_STEPS);
+    source->test_basis = (double)source->test_below / CHOICE_BASIS_STEPS;
     return 0;
 }
 
@@ -105,8 +105,8 @@ void qn_stream_init(struct qn_stream *stream, const uint8_t key[32]) {
 void qn_stream_release(struct qn_stream *stream) { sodium_memzero(stream, sizeof *stream); }
 
 struct qn_choice qn_choice_at(const struct qn_stream *stream, const struct qn_source *source, uint64_t pulse) {
-    uint32_t word;
-    qn_aes_words(&stream->aes, stream->nonce, &pulse, 1, &word);
+    uint32_t word, none = 0;
+    qn_aes_words(&stream->aes, stream->nonce, pulse, &none, 1, &word);
     struct qn_choice choice = {.bit = word & 1, .basis = choice_basis(source, word)};
     choice.intensity = (uint8_t)choice_intensity(source, word);
     return choice;
@@ -114,96 +114,24 @@ struct qn_choice qn_choice_at(const struct qn_stream *stream, const struct qn_so
 
 /* ---- Many at once ---- */
 
-/* Bit i of each: whether words[i] is at least `bound`; is below it in its lower 16 bits without the last; is odd. */
-struct masks {
-    uint64_t (*at_least)(const uint32_t words[64], uint32_t bound);
-    uint64_t (*basis)(const uint32_t words[64], uint32_t below);
-    uint64_t (*odd)(const uint32_t words[64]);
-};
-
-static uint64_t plain_at_least(const uint32_t words[64], uint32_t bound) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 64; i++) mask |= (uint64_t)(words[i] >= bound) << i;
-    return mask;
-}
-static uint64_t plain_basis(const uint32_t words[64], uint32_t below) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 64; i++) mask |= (uint64_t)((words[i] & 0xffff) >> 1 < below) << i;
-    return mask;
-}
-static uint64_t plain_odd(const uint32_t words[64]) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 64; i++) mask |= (uint64_t)(words[i] & 1) << i;
-    return mask;
-}
-static const struct masks plain = {plain_at_least, plain_basis, plain_odd};
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#define WIDE __attribute__((target("avx512f,avx512bw")))
-
-static WIDE uint64_t wide_at_least(const uint32_t words[64], uint32_t bound) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 4; i++)
-        mask |= (uint64_t)_mm512_cmpge_epu32_mask(_mm512_loadu_si512(words + 16 * i), _mm512_set1_epi32((int)bound))
-                << 16 * i;
-    return mask;
-}
-static WIDE uint64_t wide_basis(const uint32_t words[64], uint32_t below) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 4; i++) {
-        __m512i low = _mm512_srli_epi32(_mm512_slli_epi32(_mm512_loadu_si512(words + 16 * i), 16), 17);
-        mask |= (uint64_t)_mm512_cmplt_epu32_mask(low, _mm512_set1_epi32((int)below)) << 16 * i;
-    }
-    return mask;
-}
-static WIDE uint64_t wide_odd(const uint32_t words[64]) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 4; i++)
-        mask |= (uint64_t)_mm512_test_epi32_mask(_mm512_loadu_si512(words + 16 * i), _mm512_set1_epi32(1)) << 16 * i;
-    return mask;
-}
-static const struct masks wide = {wide_at_least, wide_basis, wide_odd};
-#endif
-
-static const struct masks *masks_best(void) {
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) return &wide;
-#endif
-    return &plain;
-}
-
-/* One word of each plane. The masks of the bounds are a thermometer: intensity k has the first k of them. */
-static void planes_write(const struct masks *masks, const struct qn_source *source, const uint32_t words[64],
-                         uint64_t used, size_t at, const struct qn_choice_planes *planes) {
-    if (planes->bit != NULL) planes->bit[at] = masks->odd(words) & used;
-    if (planes->basis != NULL) planes->basis[at] = masks->basis(words, source->test_below) & used;
-    uint64_t value[QN_INTENSITY_PLANES] = {0}, reached = 0;
-    for (unsigned k = source->n; k-- > 1;) {
-        uint64_t from_here = masks->at_least(words, (uint32_t)source->above[k] << 16) & used;
-        for (unsigned b = 0; b < QN_INTENSITY_PLANES; b++)
-            if (k >> b & 1) value[b] |= from_here & ~reached;
-        reached = from_here;
-    }
-    for (unsigned b = 0; b < QN_INTENSITY_PLANES && source->n > 1u << b; b++)
-        if (planes->intensity[b] != NULL) planes->intensity[b][at] = value[b];
-}
-
 void qn_choices_at(const struct qn_stream *stream, const struct qn_source *source, uint64_t first,
                    const uint32_t *offset, size_t n, const struct qn_choice_planes *planes) {
     enum { SOME = 1024 };
-    const struct masks *masks = masks_best();
-    uint64_t index[SOME];
+    const struct fast_set *set = fast_set_best();
     uint32_t words[SOME];
+    uint64_t found[FAST_PLANES], *to[FAST_PLANES] = {planes->bit, planes->basis};
+    for (unsigned b = 0; b < QN_INTENSITY_PLANES && source->n > 1u << b; b++) to[2 + b] = planes->intensity[b];
     for (size_t i = 0; i < n; i += SOME) {
         size_t some = n - i < SOME ? n - i : SOME;
-        for (size_t j = 0; j < some; j++) index[j] = first + offset[i + j];
-        qn_aes_words(&stream->aes, stream->nonce, index, some, words);
+        qn_aes_words(&stream->aes, stream->nonce, first, offset + i, some, words);
         for (size_t j = some; j % 64 != 0; j++) words[j] = 0;
         for (size_t j = 0; j < some; j += 64) {
             uint64_t used = some - j < 64 ? ~UINT64_C(0) >> (64 - (some - j)) : ~UINT64_C(0);
-            planes_write(masks, source, words + j, used, (i + j) / 64, planes);
+            set->planes(source, words + j, found);
+            for (unsigned p = 0; p < FAST_PLANES; p++)
+                if (to[p] != NULL) to[p][(i + j) / 64] = found[p] & used;
         }
     }
     sodium_memzero(words, sizeof words);
+    sodium_memzero(found, sizeof found);
 }

@@ -50,10 +50,9 @@ Test(aes, matches_the_standard) {
     cr_assert_eq(memcmp(aes.round_key[10], last, 16), 0);
     for (size_t i = 0; qn_aes_set_at(i) != NULL; i++)
         for (size_t v = 0; v < 2; v++) {
-            uint64_t index[4];
+            static const uint32_t offset[4] = {0, 1, 2, 3};
             uint32_t words[4];
-            for (uint64_t w = 0; w < 4; w++) index[w] = vectors[v].low * 4 + w;
-            qn_aes_set_at(i)->words(&aes, vectors[v].high, index, 4, words);
+            qn_aes_set_at(i)->words(&aes, vectors[v].high, vectors[v].low * 4, offset, 4, words);
             cr_assert_eq(memcmp(words, vectors[v].words, sizeof words), 0, "%s", qn_aes_set_at(i)->name);
         }
 }
@@ -63,16 +62,18 @@ Test(aes, is_the_same_by_every_instruction_set) {
     struct qn_rng rng;
     qn_rng_init(&rng, SEED, "aes", 0);
     for (size_t n = 0; n < 80; n++) {
-        uint64_t index[80], nonce = qn_rng_u64(&rng);
-        uint32_t words[80], other[81];
+        uint64_t first = qn_rng_u64(&rng) >> (1 + qn_rng_below(&rng, 60)), nonce = qn_rng_u64(&rng);
+        uint32_t offset[80], words[80], other[81];
         uint8_t secret[16];
         for (size_t i = 0; i < 16; i++) secret[i] = (uint8_t)qn_rng_u64(&rng);
-        for (size_t i = 0; i < n; i++) index[i] = qn_rng_u64(&rng) >> qn_rng_below(&rng, 60);
+        for (size_t i = 0; i < n; i++)
+            offset[i] =
+                i % 7 == 0 ? UINT32_MAX - (uint32_t)i % 4 : (uint32_t)(qn_rng_u64(&rng) >> qn_rng_below(&rng, 60));
         qn_aes_init(&aes, secret);
-        qn_aes_set_at(0)->words(&aes, nonce, index, n, words);
+        qn_aes_set_at(0)->words(&aes, nonce, first, offset, n, words);
         for (size_t s = 1; qn_aes_set_at(s) != NULL; s++) {
             other[n] = 0xdeadbeef;
-            qn_aes_set_at(s)->words(&aes, nonce, index, n, other);
+            qn_aes_set_at(s)->words(&aes, nonce, first, offset, n, other);
             cr_assert_eq(memcmp(words, other, n * sizeof *words), 0, "%s, %zu words", qn_aes_set_at(s)->name, n);
             cr_assert_eq(other[n], 0xdeadbeef);
         }
@@ -565,8 +566,8 @@ Test(detect, dead_time_keeps_clicks_apart) {
 /* Gaps are geometric: the chance of j pulses in between, for every small j and for all the others. */
 Test(detect, gaps_are_geometric) {
     struct qn_source source = {.emission = QN_EMIT_SINGLE, .n = 1, .mean = {1}, .probability = {1}, .test_basis = 0.5};
-    static const double gains[] = {0.9, 0.2, 0.003, 1};
-    for (size_t g = 0; g < 4; g++) {
+    static const double gains[] = {0.9, 0.2, 0.003, 1, 0.032, 0.03};
+    for (size_t g = 0; g < 6; g++) {
         struct qn_receiver receiver = {
             .transmittance = gains[g], .efficiency = {1, 1}, .kept = 1, .test_basis = 0.5, .pixels = 1};
         struct qn_optics optics = optics_of(source, receiver, (struct qn_attack){0});
@@ -612,8 +613,8 @@ static struct qn_optics optics_number(unsigned i) {
 }
 
 Test(detect, gives_the_same_bytes_by_every_instruction_set) {
-    static const uint64_t sums[] = {UINT64_C(0x38e496beb1128a1f), UINT64_C(0x633f07ffa14cbfa4),
-                                    UINT64_C(0xe852c7960c6817ed), UINT64_C(0xa9dbd74da558db77)};
+    static const uint64_t sums[] = {UINT64_C(0x1dbda7f8e5058391), UINT64_C(0xfc571eca8f608614),
+                                    UINT64_C(0xcc76ffef565ecd49), UINT64_C(0x8721cca626e160e6)};
     for (unsigned i = 0; i < 4; i++) {
         struct qn_optics optics = optics_number(i);
         struct qn_detections out = room(qn_detections_bound(&optics, 60000));
@@ -632,6 +633,125 @@ Test(detect, gives_the_same_bytes_by_every_instruction_set) {
         qn_detector_free(detector);
         room_free(&out);
     }
+}
+
+/* The parts of a set, where whole trains would not come across everything. */
+
+Test(fast, chances_are_no_less_than_wanted) {
+    struct fast_chance chance;
+    for (double p = 1.0 / 32; p < 1; p *= 1.01) {
+        fast_chance_init(&chance, p);
+        double is = chance.numerator / (double)(1u << chance.bits);
+        cr_assert(is >= p && is <= 1 && is < p + 0.02, "%g is %g", p, is);
+    }
+    for (unsigned i = 0; i < 3; i++) { /* Whatever the last bit is. */
+        fast_chance_init(&chance, 0.25 + 1e-16 * i);
+        cr_assert(chance.numerator == 1 && chance.bits == 2);
+    }
+    fast_chance_init(&chance, 1);
+    cr_assert(chance.numerator == 1 && chance.bits == 0);
+}
+
+Test(fast, masks_and_places_are_the_same_by_every_set) {
+    enum { WORDS = 64 };
+    static const double chances[] = {1, 0.97, 0.7, 0.4, 0.09, 0.04};
+    for (size_t c = 0; c < sizeof chances / sizeof *chances; c++)
+        for (size_t s = 0; fast_set_at(s) != NULL; s++) {
+            const struct fast_set *sets[] = {fast_set_at(0), fast_set_at(s)};
+            uint64_t mask[2][WORDS];
+            static uint32_t place[2][64 * WORDS + FAST_SLACK];
+            struct fast_chance chance;
+            fast_chance_init(&chance, chances[c]);
+            for (size_t cap = 0; cap <= 64 * WORDS; cap += 500) {
+                size_t words[2] = {WORDS, WORDS}, n[2], ones = 0;
+                for (int i = 0; i < 2; i++) {
+                    struct fast_rng rng;
+                    fast_rng_init(&rng, "masks", SEED, c);
+                    sets[i]->masks(&rng, &chance, mask[i], WORDS);
+                    n[i] = sets[i]->ones(mask[i], &words[i], 4000000000u, cap, place[i]);
+                }
+                cr_assert_eq(memcmp(mask[0], mask[1], sizeof mask[0]), 0, "%s", sets[1]->name);
+                cr_assert(n[0] == n[1] && words[0] == words[1] && n[0] <= cap, "%s", sets[1]->name);
+                cr_assert_eq(memcmp(place[0], place[1], n[0] * sizeof *place[0]), 0, "%s", sets[1]->name);
+                for (size_t i = 0; i < words[0] * 64; i++) {
+                    if (!(mask[0][i / 64] >> (i % 64) & 1)) continue;
+                    cr_assert_eq(place[0][ones++], 4000000000u + (uint32_t)i);
+                }
+                cr_assert_eq(ones, n[0]);
+                cr_assert(words[0] == WORDS || n[0] + 64 > cap);
+            }
+        }
+}
+
+/* With ties, which are rare otherwise. */
+Test(fast, keeping_is_the_same_by_every_set) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, SEED, "keep", 0);
+    for (size_t round = 0; round < 300; round++) {
+        struct qn_source source = source_of(1 + (unsigned)round % QN_INTENSITIES_MAX);
+        if (round % 10 == 8) source.test_below = 0;
+        if (round % 10 == 9) source.test_below = 32768;
+        struct fast_outcomes outcomes;
+        size_t n = round < 100 ? round : 1 + qn_rng_below(&rng, FAST_BATCH);
+        static uint32_t place[FAST_BATCH + FAST_SLACK], word[FAST_BATCH + FAST_SLACK];
+        static uint32_t kept[2][FAST_BATCH + FAST_SLACK];
+        static uint64_t draw[FAST_BATCH / 4], coin[FAST_BATCH / 64];
+        unsigned bound[FAST_COLUMNS]; /* The same for all choices, so that it is easy to meet. */
+        for (size_t c = 0; c < FAST_COLUMNS; c++) bound[c] = (unsigned)qn_rng_below(&rng, 1 << FAST_COLUMN_BITS) * 8;
+        for (size_t i = 0; i < FAST_CHOICES; i++)
+            for (size_t c = 0; c < FAST_COLUMNS; c++) {
+                outcomes.entry[i][c] = (uint16_t)(bound[c] + qn_rng_below(&rng, 8));
+                outcomes.rest[i][c] = qn_rng_u64(&rng);
+            }
+        for (size_t i = 0; i < FAST_BATCH / 64; i++) coin[i] = qn_rng_u64(&rng);
+        memset(draw, 0, sizeof draw);
+        for (size_t i = 0; i < FAST_BATCH; i++) {
+            uint64_t one = qn_rng_u64(&rng) & 0xffff;
+            place[i] = (uint32_t)qn_rng_u64(&rng);
+            word[i] = (uint32_t)qn_rng_u64(&rng);
+            if (qn_rng_below(&rng, 3) == 0) one = bound[one % 8] + one % 8;
+            draw[i / 4] |= one << (16 * (i % 4));
+        }
+        for (size_t s = 1; fast_set_at(s) != NULL; s++) {
+            const struct fast_set *sets[] = {fast_set_at(0), fast_set_at(s)};
+            struct fast_clicks clicks[2];
+            struct qn_rng ties[2];
+            for (int i = 0; i < 2; i++) {
+                qn_rng_init(&ties[i], SEED, "ties", round);
+                memset(&clicks[i], 0xa5, sizeof clicks[i]);
+                sets[i]->keep(&source, &outcomes, place, word, draw, coin, n, &ties[i], kept[i], &clicks[i]);
+            }
+            size_t words = (clicks[0].n + 63) / 64 * sizeof(uint64_t);
+            cr_assert_eq(clicks[0].n, clicks[1].n, "%s", sets[1]->name);
+            cr_assert_eq(memcmp(kept[0], kept[1], clicks[0].n * sizeof *kept[0]), 0, "%s", sets[1]->name);
+            cr_assert_eq(memcmp(clicks[0].basis, clicks[1].basis, words), 0, "%s", sets[1]->name);
+            cr_assert_eq(memcmp(clicks[0].bit, clicks[1].bit, words), 0, "%s", sets[1]->name);
+            cr_assert_eq(memcmp(clicks[0].both, clicks[1].both, words), 0, "%s", sets[1]->name);
+            cr_assert_eq(memcmp(clicks[0].doubles, clicks[1].doubles, sizeof clicks[0].doubles), 0);
+            cr_assert_eq(qn_rng_u64(&ties[0]), qn_rng_u64(&ties[1]), "%s", sets[1]->name);
+        }
+    }
+}
+
+Test(fast, planes_are_the_same_by_every_set) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, SEED, "planes of sets", 0);
+    for (unsigned n = 1; n <= QN_INTENSITIES_MAX; n++)
+        for (int32_t below = -1; below < 3; below++) {
+            struct qn_source source = source_of(n);
+            uint32_t word[64];
+            uint64_t plain[FAST_PLANES], other[FAST_PLANES];
+            if (below >= 0) source.test_below = (uint16_t)(16384 * below);
+            for (size_t i = 0; i < 64; i++) word[i] = (uint32_t)qn_rng_u64(&rng);
+            for (unsigned k = 1; k < n; k++) word[k] = (uint32_t)source.above[k] << 16; /* Just so. */
+            word[20] = 2u * source.test_below - (source.test_below > 0);
+            word[21] = 2u * source.test_below % 65536;
+            fast_set_at(0)->planes(&source, word, plain);
+            for (size_t s = 1; fast_set_at(s) != NULL; s++) {
+                fast_set_at(s)->planes(&source, word, other);
+                cr_assert_eq(memcmp(plain, other, sizeof plain), 0, "%s, %u intensities", fast_set_at(s)->name, n);
+            }
+        }
 }
 
 /* However little room there is. */

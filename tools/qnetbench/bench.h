@@ -22,7 +22,8 @@ int bench_fail(struct bench *bench, const char *format, ...) __attribute__((form
 void bench_row(const struct bench *bench, const char *name, double value, const char *unit, const char *cpu,
                const char *note);
 
-double bench_now_s(void); /* Monotonic. */
+double bench_now_s(void);       /* Monotonic. */
+double bench_processor_s(void); /* Of this process. */
 
 struct samples {
     double *at; /* Owned. */
@@ -32,8 +33,8 @@ void samples_add(struct samples *samples, double value);    /* Aborts without me
 double samples_quantile(struct samples *samples, double q); /* Sorts; NaN if there are none. */
 void samples_release(struct samples *samples);
 
-/* Runs `once` until bench->seconds have passed; calls a second. `step` calls are made between two looks at the clock.
- */
+/* Runs `once` until bench->seconds of this process have passed; calls a second of processor time. `step` calls are made
+ * between two looks at the clock. */
 double bench_rate(const struct bench *bench, void (*once)(void *context), void *context, unsigned step);
 
 /* Each prints its rows. 0, or -1 with bench->error. */

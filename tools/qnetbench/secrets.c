@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/rng.h"
 #include "bench.h"
@@ -16,12 +15,6 @@
 
 static void must(int rc) {
     if (rc < 0) abort(); /* Out of memory. */
-}
-
-static double processor_s(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 static void random_key(struct qn_bits *key, struct qn_rng *rng, size_t bits) {
@@ -46,21 +39,21 @@ static void play_round(struct ends *ends) {
     struct qn_buf asks[MESSAGES_MAX] = {0}, tell = {0};
     uint32_t counts[MESSAGES_MAX];
     size_t n = 0;
-    double start = processor_s();
+    double start = bench_processor_s();
     for (; n < MESSAGES_MAX; n++) {
         must(qn_reconcile_ask(ends->detector, &asks[n], &counts[n]));
         if (counts[n] == 0) break;
     }
-    ends->detector_s += processor_s() - start;
+    ends->detector_s += bench_processor_s() - start;
     if (n == 0) ends->failed = true;
     for (size_t i = 0; i < n && !ends->failed; i++) {
         tell.len = 0;
-        start = processor_s();
+        start = bench_processor_s();
         if (qn_reconcile_answer(ends->source, asks[i].data, asks[i].len, counts[i], &tell) < 0) ends->failed = true;
-        double told = processor_s();
+        double told = bench_processor_s();
         if (qn_reconcile_tell(ends->detector, tell.data, tell.len, counts[i]) < 0) ends->failed = true;
         ends->source_s += told - start;
-        ends->detector_s += processor_s() - told;
+        ends->detector_s += bench_processor_s() - told;
     }
     for (size_t i = 0; i < MESSAGES_MAX; i++) qn_buf_release(&asks[i]);
     qn_buf_release(&tell);
@@ -81,15 +74,15 @@ static int reconcile(const struct qn_reconcile_config *config, struct qn_rng *rn
     must(qn_bits_copy(&detector_key, &source_key));
     for (size_t i = 0; i < RECONCILE_BITS; i++)
         if (qn_rng_double(rng) < config->qber) qn_bits_flip(&detector_key, i);
-    double start = processor_s();
+    double start = bench_processor_s();
     must(qn_reconcile_new(config, &detector_key, &ends.detector));
-    ends.detector_s = processor_s() - start;
+    ends.detector_s = bench_processor_s() - start;
     must(qn_reconcile_source_new(config, &source_key, &ends.source));
-    ends.source_s = processor_s() - start - ends.detector_s;
+    ends.source_s = bench_processor_s() - start - ends.detector_s;
     while (!qn_reconcile_is_done(ends.detector) && !ends.failed) play_round(&ends);
-    start = processor_s();
+    start = bench_processor_s();
     must(qn_reconcile_key(ends.detector, &detector_key));
-    ends.detector_s += processor_s() - start;
+    ends.detector_s += bench_processor_s() - start;
 
     struct qn_reconcile_report report;
     qn_reconcile_get_report(ends.detector, &report);
@@ -164,9 +157,9 @@ int bench_amplify(struct bench *bench) {
         random_key(&key, &rng, sizes[s].bits);
         double best = INFINITY, end = bench_now_s() + bench->seconds;
         do {
-            double start = processor_s();
+            double start = bench_processor_s();
             must(qn_amplify(&key, seed, (size_t)((double)sizes[s].bits * sizes[s].ratio), &out));
-            best = fmin(best, processor_s() - start);
+            best = fmin(best, bench_processor_s() - start);
         } while (bench_now_s() < end);
         qn_bits_release(&key);
         qn_bits_release(&out);
@@ -187,7 +180,7 @@ int bench_mac(struct bench *bench) {
         uint8_t tag[QN_AUTH_TAG_BYTES];
         char name[40];
         qn_auth_init(&auth, key);
-        double done = 0, start = processor_s(), end = bench_now_s() + bench->seconds / 2;
+        double done = 0, start = bench_processor_s(), end = bench_now_s() + bench->seconds / 2;
         do {
             for (int n = 0; n < 64; n++) {
                 qn_auth_add(&auth, 1, message, lens[i]);
@@ -196,7 +189,7 @@ int bench_mac(struct bench *bench) {
             done += 64;
         } while (bench_now_s() < end);
         snprintf(name, sizeof name, "mac-%zu", lens[i]);
-        bench_row(bench, name, done * (double)lens[i] * 8 / (processor_s() - start) / 1e6, "Mbit/s", "",
+        bench_row(bench, name, done * (double)lens[i] * 8 / (bench_processor_s() - start) / 1e6, "Mbit/s", "",
                   "one processor; messages of so many bytes, a tag each");
     }
     return 0;
