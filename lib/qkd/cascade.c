@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The correcting end of Cascade: which strips have questions, and messages of them. What answers do to a strip is in
- * cascade_strip.c. A strip waits for the answers to one set of questions; strips do not wait for each other. */
+ * cascade_strip.c, of the published variants in cascade_published.c. A strip waits for the answers to one set of
+ * questions; strips do not wait for each other. */
 #include "qkd/cascade.h"
 
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "qkd/cascade_published.h"
 #include "qkd/cascade_strip.h"
 #include "qkd/cascade_with.h"
 #include "qkd/pack.h"
@@ -15,8 +17,9 @@ struct message {
 };
 
 struct qn_cascade {
-    struct strips strips;
-    uint32_t *ready, *asked; /* Rings of strips: with questions to ask, and waiting for answers. */
+    struct strips strips;        /* Of a published variant the plan only, ... */
+    struct published *published; /* ... and this; else NULL. */
+    uint32_t *ready, *asked;     /* Rings of strips: with questions to ask, and waiting for answers. */
     uint32_t ready_at, n_ready, asked_at, n_asked;
     struct message *messages; /* A ring, too. */
     uint32_t message_at, n_messages, n_done;
@@ -36,7 +39,19 @@ static void push_ready(struct qn_cascade *c, uint32_t s) { c->ready[ring_slot(c,
 
 enum { PREFETCH_AHEAD = 1 }; /* Strips. */
 
+static int tell_published(struct qn_cascade *c, const struct message *message, const uint8_t *parities) {
+    uint32_t at = 0;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < message->strips; i++) {
+        uint32_t s = c->asked[ring_slot(c, c->asked_at, i)], asked = published_count(c->published, s);
+        rc = published_tell(c->published, s, parities, at);
+        at += asked;
+    }
+    return rc;
+}
+
 static int tell_all(struct qn_cascade *c, const struct message *message, const uint8_t *parities) {
+    if (c->published != NULL) return tell_published(c, message, parities);
     uint32_t at = 0;
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < message->strips; i++) {
@@ -48,6 +63,13 @@ static int tell_all(struct qn_cascade *c, const struct message *message, const u
         at += asked;
     }
     return rc == 0 ? strips_flip(&c->strips) : rc;
+}
+
+/* Finds what to ask next. */
+static int advance(struct qn_cascade *c, uint32_t s, bool *ret_done) {
+    int rc = c->published != NULL ? 0 : strip_advance(&c->strips, s);
+    *ret_done = c->published != NULL ? published_is_done(c->published, s) : c->strips.strip[s].done;
+    return rc;
 }
 
 int qn_cascade_tell(struct qn_cascade *c, const uint8_t *parities, size_t len, uint32_t count) {
@@ -62,11 +84,12 @@ int qn_cascade_tell(struct qn_cascade *c, const uint8_t *parities, size_t len, u
     int rc = tell_all(c, &message, parities);
     for (uint32_t i = 0; rc == 0 && i < message.strips; i++) {
         uint32_t s = c->asked[c->asked_at];
-        rc = strip_advance(&c->strips, s);
+        bool done;
+        rc = advance(c, s, &done);
         if (rc < 0) break;
         c->asked_at = ring_slot(c, c->asked_at, 1);
         c->n_asked--;
-        if (c->strips.strip[s].done)
+        if (done)
             c->n_done++;
         else
             push_ready(c, s);
@@ -87,7 +110,19 @@ static inline size_t write_step(uint8_t *out, uint32_t step) {
     return 1 + more;
 }
 
+static uint32_t question_count(const struct qn_cascade *c, uint32_t s) {
+    if (c->published != NULL) return published_count(c->published, s);
+    return strip_questions(&c->strips, &c->strips.strip[s]);
+}
+
+/* A difference takes up to three bytes, but those of many searches sum up to a strip. */
+static size_t record_bytes(const struct qn_cascade *c, uint32_t s) {
+    if (c->published != NULL) return published_bytes(c->published, s);
+    return RECORD_HEAD + 3 * (size_t)c->strips.strip[s].n_searches;
+}
+
 static size_t write_record(const struct qn_cascade *c, uint32_t s, uint8_t *out) {
+    if (c->published != NULL) return published_write(c->published, s, out);
     const struct strip *strip = &c->strips.strip[s];
     size_t len = leb_write(out, s);
     len += leb_write(out + len, 2 * (uint64_t)strip->pass + strip->opening);
@@ -107,10 +142,8 @@ int qn_cascade_ask(struct qn_cascade *c, struct qn_buf *ranges, uint32_t *ret_co
     size_t old_len = ranges->len;
     while (message.strips < c->n_ready) {
         uint32_t s = c->ready[ring_slot(c, c->ready_at, message.strips)];
-        const struct strip *strip = &c->strips.strip[s];
-        /* A difference takes up to three bytes, but those of many searches sum up to a strip. */
-        size_t need = RECORD_HEAD + 3 * (size_t)strip->n_searches;
-        uint32_t count = strip_questions(&c->strips, strip);
+        size_t need = record_bytes(c, s);
+        uint32_t count = question_count(c, s);
         if (message.strips > 0 && ranges->len - old_len + need > QN_CASCADE_ASK_BYTES) break;
         if (message.count + count > QN_CASCADE_ASK_BYTES * 8) break; /* Opening takes few bytes, its answers many. */
         int rc = qn_buf_reserve(ranges, need);
@@ -136,11 +169,19 @@ int qn_cascade_ask(struct qn_cascade *c, struct qn_buf *ranges, uint32_t *ret_co
 
 void qn_cascade_free(struct qn_cascade *c) {
     if (c == NULL) return;
+    published_free(c->published);
     strips_release(&c->strips);
     free(c->ready);
     free(c->asked);
     free(c->messages);
     free(c);
+}
+
+static int start(struct qn_cascade *c, const struct qn_cascade_config *config, const struct qn_bits *key,
+                 bool portable) {
+    if (config->variant < QN_CASCADE_ORIGINAL) return strips_init(&c->strips, config, key, portable);
+    int rc = plan_init(&c->strips.plan, config, key->len);
+    return rc < 0 ? rc : published_new(&c->strips.plan, key, &c->published);
 }
 
 int qn_cascade_new(const struct qn_cascade_config *config, const struct qn_bits *key, struct qn_cascade **ret_cascade) {
@@ -151,7 +192,7 @@ int qn_cascade_new_with(const struct qn_cascade_config *config, const struct qn_
                         struct qn_cascade **ret_cascade) {
     struct qn_cascade *c = calloc(1, sizeof *c);
     if (c == NULL) return -QN_ENOMEM;
-    int rc = strips_init(&c->strips, config, key, portable);
+    int rc = start(c, config, key, portable);
     size_t n = (size_t)c->strips.plan.strips + 1;
     if (rc == 0) {
         c->ready = calloc(n, sizeof *c->ready);
@@ -170,14 +211,21 @@ int qn_cascade_new_with(const struct qn_cascade_config *config, const struct qn_
 
 bool qn_cascade_is_done(const struct qn_cascade *c) { return c->n_done == c->strips.plan.strips; }
 uint64_t qn_cascade_disclosed(const struct qn_cascade *c) { return c->disclosed; }
-uint64_t qn_cascade_corrected(const struct qn_cascade *c) { return c->strips.corrected; }
 uint32_t qn_cascade_strips(const struct qn_cascade *c) { return c->strips.plan.strips; }
+
+uint64_t qn_cascade_corrected(const struct qn_cascade *c) {
+    return c->published != NULL ? published_corrected(c->published) : c->strips.corrected;
+}
 
 uint32_t qn_cascade_rounds(const struct qn_cascade *c) {
     uint32_t most = 0;
-    for (uint32_t s = 0; s < c->strips.plan.strips; s++)
-        if (c->strips.strip[s].rounds > most) most = c->strips.strip[s].rounds;
+    for (uint32_t s = 0; s < c->strips.plan.strips; s++) {
+        uint32_t rounds = c->published != NULL ? published_rounds(c->published, s) : c->strips.strip[s].rounds;
+        if (rounds > most) most = rounds;
+    }
     return most;
 }
 
-int qn_cascade_key(const struct qn_cascade *c, struct qn_bits *ret_key) { return strips_key(&c->strips, ret_key); }
+int qn_cascade_key(const struct qn_cascade *c, struct qn_bits *ret_key) {
+    return c->published != NULL ? published_key(c->published, ret_key) : strips_key(&c->strips, ret_key);
+}

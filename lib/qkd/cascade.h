@@ -30,13 +30,14 @@ enum qn_cascade_variant {
     QN_CASCADE_TUNED,
     /* 0.6/Q, then 1.5/Q: a third fewer round trips for 2 % more disclosed. */
     QN_CASCADE_FAST,
-    /* The published ones, strips of 10000; k1 is the first block, then the ratio of later ones, then how many passes.
-     * Searches of the first four forget the smaller blocks that earlier ones left. */
+    /* The published ones, strips of 10000, as cascade-cpp has them; k1 is the first block, then the ratio of later
+     * ones, then how many passes. They are for comparison: in their order of asking, which cascade_published.h has,
+     * they disclose 1 to 16 % more than those above would with the same blocks. */
     QN_CASCADE_ORIGINAL, /* 0.73/Q, 2; 4. */
-    QN_CASCADE_BICONF,   /* 0.92/Q, 3; 2, then random subsets until ten in a row agree. */
+    QN_CASCADE_BICONF,   /* 0.92/Q, 3; 2, then random halves and what they leave, until ten pairs in a row agree. */
     QN_CASCADE_YANETAL,  /* 0.80/Q, 5, then halves; 10. */
     QN_CASCADE_OPTION3,  /* 1/Q, 2, then halves; 16. */
-    QN_CASCADE_OPTION4,  /* The same, smaller blocks used again. */
+    QN_CASCADE_OPTION4,  /* The same: cascade-cpp does not use smaller blocks again, either. */
     QN_CASCADE_OPTION7,  /* The power of two at or above 1/Q, 4, then halves; 14. */
     QN_CASCADE_OPTION8   /* With a = log2(1/Q) - 1/2: 2^ceil(a), 2^ceil((a + 12)/2), 4096, then halves; 14. */
 };
@@ -54,7 +55,7 @@ enum { QN_CASCADE_MAX_BITS = 1 << 27, QN_CASCADE_ASK_BYTES = 48 * 1024 };
  *   strip    its index
  *   what     2 * pass + 1 opens the pass: asks the prefix parities at the ends of its blocks, in order; that of the
  *            last block in pass 0 only, for it is the strip's (but always in the published variants). One pass after
- *            the last: the parities of all checks; of BICONF, one after the other, that of one.
+ *            the last: the parities of all checks; of BICONF, one after the other, those of two.
  *            2 * pass: positions follow
  *   count    of them, at least 1
  *   first    position; then count - 1 differences of at least 1

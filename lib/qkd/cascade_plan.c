@@ -16,9 +16,11 @@ enum { LANES = 64 };
 static const double FIRST_BLOCK = 0.6, SECOND_BLOCK = 3.0, FAST_SECOND_BLOCK = 1.5; /* Times 1/Q. */
 enum { CHECKS = 26, STREAK = 10, TUNED_STRIP = 16384, PUBLISHED_STRIP = 10000 };
 
+/* No libm. */
+static uint32_t above(double size) { return size < PLAN_MAX_STRIP ? (uint32_t)size + 1 : PLAN_MAX_STRIP; }
 static uint32_t round_up(double size) {
-    return size < PLAN_MAX_STRIP ? (uint32_t)size + 1 : PLAN_MAX_STRIP;
-} /* No libm. */
+    return size < PLAN_MAX_STRIP ? (uint32_t)size + ((uint32_t)size < size) : PLAN_MAX_STRIP;
+}
 
 static uint32_t power_of_two(double at_least) {
     uint32_t power = 1;
@@ -71,13 +73,12 @@ static void choose_blocks(struct plan *plan, enum qn_cascade_variant variant, do
     for (unsigned p = 0; p < PLAN_MAX_PASSES; p++) size[p] = (plan->strip + 1) / 2;
     if (variant < QN_CASCADE_ORIGINAL) {
         count = 2;
-        size[0] = round_up(FIRST_BLOCK / qber);
-        size[1] = round_up((variant == QN_CASCADE_TUNED ? SECOND_BLOCK : FAST_SECOND_BLOCK) / qber);
+        size[0] = above(FIRST_BLOCK / qber);
+        size[1] = above((variant == QN_CASCADE_TUNED ? SECOND_BLOCK : FAST_SECOND_BLOCK) / qber);
         plan->n_checks = CHECKS;
     } else {
         count = published_blocks(variant, qber, size);
-        plan->asks_all = true;
-        plan->forgets = variant <= QN_CASCADE_OPTION3;
+        plan->is_published = true;
         if (variant == QN_CASCADE_BICONF) {
             plan->streak = STREAK;
             plan->n_checks = PLAN_MAX_STREAK_CHECKS;
@@ -134,7 +135,9 @@ static int make_masks(struct plan *plan, const uint8_t seed[32]) {
     for (size_t w = 0; w < count; w++) {
         uint8_t bytes[8];
         memcpy(bytes, &plan->masks[w], sizeof bytes);
-        plan->masks[w] = load_le64(bytes) & ((w + 1) % plan->words == 0 ? last : ~0ull);
+        uint64_t mask = load_le64(bytes);
+        if (plan->streak > 0 && w / plan->words % 2 == 1) mask = ~plan->masks[w - plan->words]; /* The rest. */
+        plan->masks[w] = mask & ((w + 1) % plan->words == 0 ? last : ~0ull);
     }
     return 0;
 }

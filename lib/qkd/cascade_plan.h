@@ -10,7 +10,7 @@
 #include "qkd/cascade.h"
 
 /* What both ends of Cascade agree on from the config alone; private to lib/qkd. */
-enum { PLAN_MAX_PASSES = 16, PLAN_MAX_CHECKS = 32, PLAN_MAX_STREAK_CHECKS = 256, PLAN_MAX_STRIP = 1 << 16 };
+enum { PLAN_MAX_PASSES = 16, PLAN_MAX_CHECKS = 32, PLAN_MAX_STREAK_CHECKS = 512, PLAN_MAX_STRIP = 1 << 16 };
 
 struct plan_pass {
     uint32_t block, blocks; /* Bits of a block but the last; how many there are. */
@@ -29,9 +29,9 @@ struct plan {
     size_t words; /* Of a strip. */
     unsigned n_passes;
     struct plan_pass pass[PLAN_MAX_PASSES];
-    bool forgets;    /* Searches start from whole blocks, not from what earlier ones left of them. */
-    bool asks_all;   /* Also the parity of the last block, which follows from the strip's. */
-    unsigned streak; /* Checks are asked one by one, without going back to the passes, until so many in a row agree; 0:
+    bool is_published; /* See cascade_published.h. Asks also the parity of the last block, which follows from the
+                          strip's. */
+    unsigned streak; /* Checks are asked two by two, a random half and the rest, until so many pairs in a row agree; 0:
                         all at once. */
     unsigned n_checks;
     uint64_t *masks; /* n_checks subsets of a strip, `words` each. */
@@ -45,15 +45,15 @@ static inline const uint64_t *plan_mask(const struct plan *plan, unsigned check)
     return plan->masks + check * plan->words;
 }
 
-/* Answers to opening a pass (from n_passes on: the checks). */
+/* Answers to opening a pass (from n_passes on: the checks, or the two of a pair). */
 static inline uint32_t plan_opening(const struct plan *plan, unsigned pass) {
-    if (pass >= plan->n_passes) return plan->streak > 0 ? 1 : plan->n_checks;
-    return pass == 0 || plan->asks_all ? plan->pass[pass].blocks : plan->pass[pass].blocks - 1;
+    if (pass >= plan->n_passes) return plan->streak > 0 ? 2 : plan->n_checks;
+    return pass == 0 || plan->is_published ? plan->pass[pass].blocks : plan->pass[pass].blocks - 1;
 }
 
 /* How many openings there are: passes and what the checks take. */
 static inline unsigned plan_openings(const struct plan *plan) {
-    return plan->n_passes + (plan->streak > 0 ? plan->n_checks : 1);
+    return plan->n_passes + (plan->streak > 0 ? plan->n_checks / 2 : plan->n_checks > 0);
 }
 
 /* All strips, `words` each, in the order of a pass; `in` and `out` differ. */

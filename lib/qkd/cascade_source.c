@@ -109,7 +109,7 @@ static int answer_opening(const struct qn_cascade_source *source, size_t strip, 
     uint32_t count = plan_opening(plan, pass);
     if (count > answers->count - answers->len) return -QN_EPROTOCOL;
     if (pass >= plan->n_passes) {
-        unsigned first = pass - plan->n_passes;
+        unsigned first = plan->streak > 0 ? 2 * (pass - plan->n_passes) : 0;
         for (unsigned check = first; check < first + count; check++)
             put_bits(answers, check_parity(source, strip, check, plan->strip), 1);
         return 0;

@@ -62,16 +62,6 @@ INLINE uint32_t segment_end(const struct cell *cells, uint32_t start) {
     return w * 64 + (uint32_t)__builtin_ctzll(known);
 }
 
-/* Where the part of the pass starts that a search of bit i would start with. */
-INLINE uint32_t part_start(const struct plan *plan, const struct cell *cells, unsigned pass, uint32_t i) {
-    return plan->forgets ? i / plan->pass[pass].block * plan->pass[pass].block : segment_start(cells, i);
-}
-
-INLINE uint32_t part_end(const struct plan *plan, const struct cell *cells, unsigned pass, uint32_t start) {
-    if (!plan->forgets) return segment_end(cells, start);
-    return plan->strip - start < plan->pass[pass].block ? plan->strip : start + plan->pass[pass].block;
-}
-
 /* ---- errors found ---- */
 
 /* Room for so many more; without it nothing is changed. */
@@ -95,7 +85,7 @@ INLINE void flip_in_pass(const struct strips *strips, struct strip *strip, unsig
     const uint16_t *to = strips->plan.pass[p].to;
     uint32_t i = to != NULL ? to[x] : x;
     cells[i / 64].bits ^= 1ull << (i % 64);
-    uint32_t start = part_start(&strips->plan, cells, p, i), was = cells[start / 64].odd >> (start % 64) & 1;
+    uint32_t start = segment_start(cells, i), was = cells[start / 64].odd >> (start % 64) & 1;
     cells[start / 64].odd ^= 1ull << (start % 64);
     pass_touched(strips, strip, p)[start / 4096] |= 1ull << (start / 64 % 64);
     strip->n_odd[p] += 1 - 2 * was;
@@ -141,7 +131,7 @@ INLINE int flip_all_with(struct strips *strips) {
             else
                 flip_in_pass(strips, strip, p, flip->x);
         }
-        if (strip->opened > plan->n_passes && plan->streak == 0) flip_in_checks(plan, strip, flip->x);
+        if (strip->opened > plan->n_passes) flip_in_checks(plan, strip, flip->x);
     }
     strips->corrected += strips->n_flips;
     strips->n_flips = 0;
@@ -185,18 +175,8 @@ INLINE struct search half(struct search search, bool told, bool own) {
     return search;
 }
 
-/* Goes on as far as what was told before leads: only whole blocks have any of that inside. */
-INLINE struct search follow(const struct cell *cells, struct search search) {
-    while (!is_found(search)) {
-        uint32_t middle = search_middle(search);
-        if (!(cells[middle / 64].known >> (middle % 64) & 1)) break;
-        search = half(search, told_at(cells, middle), own_parity(cells, search_low(search), middle));
-    }
-    return search;
-}
-
 /* Halves every search of the strip; those down to one bit are errors and leave. There is room for as many flips. */
-INLINE void halve_all_with(struct strips *strips, uint32_t s, const uint8_t *answers, uint32_t at, bool forgets) {
+INLINE void halve_all_with(struct strips *strips, uint32_t s, const uint8_t *answers, uint32_t at) {
     struct strip *strip = &strips->strip[s];
     struct cell *cells = pass_cells(strips, strip, strip->pass);
     struct search *searches = strip->searches;
@@ -204,7 +184,6 @@ INLINE void halve_all_with(struct strips *strips, uint32_t s, const uint8_t *ans
     uint32_t kept = 0, found = 0, count = strip->n_searches;
     for (uint32_t i = 0; i < count; i++) {
         struct search search = halve(cells, searches[i], answer_at(answers, at + i));
-        if (forgets) search = follow(cells, search);
         uint32_t ends = is_found(search);
         searches[kept] = search; /* Either is written over when it is not wanted. */
         flips[found] = (struct flip){.strip = s, .at = search_low(search)};
@@ -221,14 +200,12 @@ INLINE void search_odd_with(struct strips *strips, uint32_t s) {
     unsigned pass = strip->pass;
     struct cell *cells = pass_cells(strips, strip, pass);
     uint64_t *touched = pass_touched(strips, strip, pass);
-    bool forgets = strips->plan.forgets;
     for (uint32_t t = 0; t < strips->touched_words; t++) {
         for (uint64_t words = touched[t]; words != 0; words &= words - 1) {
             uint32_t w = t * 64 + (uint32_t)__builtin_ctzll(words);
             for (uint64_t odd = cells[w].odd; odd != 0; odd &= odd - 1) {
                 uint32_t low = w * 64 + (uint32_t)__builtin_ctzll(odd);
-                struct search search = {2 * low + told_at(cells, low), part_end(&strips->plan, cells, pass, low)};
-                if (forgets) search = follow(cells, search);
+                struct search search = {2 * low + told_at(cells, low), segment_end(cells, low)};
                 if (is_found(search))
                     note_flip(strips, s, search_low(search));
                 else
@@ -272,7 +249,6 @@ INLINE uint32_t open_blocks_with(struct strips *strips, struct strip *strip, con
     const struct plan *plan = &strips->plan;
     unsigned pass = strip->pass;
     struct cell *cells = pass_cells(strips, strip, pass);
-    bool asked_last = pass == 0 || plan->asks_all;
     uint8_t own[PLAN_MAX_STRIP / 64 + 1]; /* Parity of the words before. */
     own[0] = 0;
     for (size_t w = 0; w < plan->words; w++) own[w + 1] = own[w] ^ (uint8_t)__builtin_parityll(cells[w].bits);
@@ -283,7 +259,7 @@ INLINE uint32_t open_blocks_with(struct strips *strips, struct strip *strip, con
     for (uint32_t b = 0; b < blocks; b++) {
         bool last = b + 1 == blocks;
         uint32_t high = last ? plan->strip : low + block;
-        uint32_t told = last && !asked_last ? strip->total : answer_at(answers, at + b);
+        uint32_t told = last && pass > 0 ? strip->total : answer_at(answers, at + b);
         struct cell *cell = &cells[high / 64];
         uint32_t differs = told ^ own[high / 64] ^ (uint32_t)__builtin_parityll(cell->bits & ~from_bit(high));
         cell->known |= 1ull << (high % 64);
@@ -394,18 +370,6 @@ static void open_checks(struct strips *strips, struct strip *strip, const uint8_
     sodium_memzero(own, plan->words * sizeof *own);
 }
 
-/* One check of those that count in a row; an odd one is searched at once. */
-static int open_one_check(struct strips *strips, uint32_t s, bool told) {
-    struct strip *strip = &strips->strip[s];
-    unsigned check = strip->pass - strips->plan.n_passes;
-    if (told == check_own_parity(strips, strip, check, 0, strips->plan.strip)) {
-        strip->streak++;
-        return 0;
-    }
-    strip->streak = 0;
-    return search_check(strips, s, check);
-}
-
 /* ---- the stages ---- */
 
 void strip_prefetch(const struct strips *strips, uint32_t s) {
@@ -425,7 +389,6 @@ static int open_pass(struct strips *strips, uint32_t s, const uint8_t *answers, 
         if (strip->pass == 0) strip->total = answer_at(answers, at + plan->pass[0].blocks - 1);
         return open_blocks(strips, s, answers, at);
     }
-    if (plan->streak > 0) return open_one_check(strips, s, answer_at(answers, at));
     open_checks(strips, strip, answers, at);
     return 0;
 }
@@ -440,17 +403,11 @@ int strip_tell(struct strips *strips, uint32_t s, const uint8_t *answers, uint32
     return rc;
 }
 
-/* Of the passes to look at, the first with an odd part; n_passes if there is none. */
+/* Of the passes to look at, the first with an odd segment; n_passes if there is none. */
 static unsigned first_odd_pass(const struct plan *plan, const struct strip *strip) {
-    if (strip->opened > plan->n_passes && plan->streak > 0) return plan->n_passes;
     for (unsigned p = 0; p < opened_passes(plan, strip); p++)
         if (strip->n_odd[p] > 0) return p;
     return plan->n_passes;
-}
-
-static bool has_more_to_open(const struct plan *plan, const struct strip *strip) {
-    if (plan->streak > 0 && strip->streak >= plan->streak) return false;
-    return strip->opened < plan_openings(plan);
 }
 
 /* With no question pending: one more step towards the next. */
@@ -466,7 +423,7 @@ static int advance_once(struct strips *strips, uint32_t s) {
         int rc = search_check(strips, s, (unsigned)__builtin_ctz(strip->odd_checks));
         return rc < 0 ? rc : strips_flip(strips);
     }
-    if (!has_more_to_open(plan, strip)) {
+    if (strip->opened == plan_openings(plan)) {
         strip->done = true;
         return 0;
     }
@@ -488,10 +445,7 @@ int strip_advance(struct strips *strips, uint32_t s) {
 
 #define KERNELS(NAME, TARGET)                                                                                          \
     TARGET static void halve_all_##NAME(struct strips *strips, uint32_t s, const uint8_t *answers, uint32_t at) {      \
-        if (strips->plan.forgets)                                                                                      \
-            halve_all_with(strips, s, answers, at, true);                                                              \
-        else                                                                                                           \
-            halve_all_with(strips, s, answers, at, false);                                                             \
+        halve_all_with(strips, s, answers, at);                                                                        \
     }                                                                                                                  \
     TARGET static uint32_t open_blocks_##NAME(struct strips *strips, struct strip *strip, const uint8_t *answers,      \
                                               uint32_t at) {                                                           \

@@ -39,11 +39,10 @@ struct strip {
     struct cell *cells;      /* Borrowed; cells_per_pass for each pass. */
     struct search *searches; /* Owned; low rises. */
     uint32_t n_searches, cap;
-    uint16_t opened; /* Passes opened; n_passes + 1 when the checks are, too, or one more for each. */
+    uint16_t opened; /* Passes opened; n_passes + 1 when the checks are, too. */
     uint16_t pass;   /* What is asked: a pass, or n_passes + check. */
     bool opening, done;
     bool total;          /* Source's parity of the strip. */
-    unsigned streak;     /* Checks in a row that agreed, where that counts. */
     uint32_t odd_checks; /* A bit a check. */
     uint32_t rounds;     /* Sets of answers it has had. */
     uint64_t *flipped;   /* Borrowed; bits corrected, in the strip's order. */

@@ -17,7 +17,6 @@
 struct run {
     struct qn_bits source, detector;
     size_t errors, left; /* Places that differ, before and after. */
-    size_t wrong_strips;
     uint64_t disclosed;
     unsigned rounds;
 };
@@ -78,17 +77,6 @@ static void run_cascade(struct run *run, const struct qn_cascade_config *config)
     run->disclosed = qn_cascade_disclosed(cascade);
     cr_assert_eq(run->disclosed, qn_cascade_source_disclosed(source));
     cr_assert_eq(qn_cascade_corrected(cascade), qn_bits_distance(&key, &run->detector));
-    if (run->left > 0) {
-        struct plan plan;
-        cr_assert_eq(plan_init(&plan, config, key.len), 0);
-        for (size_t start = 0; start < key.len; start += plan.strip) {
-            bool wrong = false;
-            for (size_t i = start; i < key.len && i < start + plan.strip; i++)
-                wrong |= qn_bits_get(&key, i) != qn_bits_get(&run->source, i);
-            run->wrong_strips += wrong;
-        }
-        plan_release(&plan);
-    }
     qn_bits_release(&key);
     qn_cascade_free(cascade);
     qn_cascade_source_free(source);
@@ -97,63 +85,6 @@ static void run_cascade(struct run *run, const struct qn_cascade_config *config)
 static double efficiency(const struct run *run) {
     double len = (double)run->source.len;
     return (double)run->disclosed / (len * qn_binary_entropy((double)run->errors / len));
-}
-
-/* Published by cascade-cpp for 10,000 runs of 10,000 bits; a frame error rate below its resolution counts as 1e-3,
- * and "about 1e-3" of biconf and 2e-3 of yanetal as 3e-3 and 4e-3, which is what they are here.
- * It searches odd blocks of all passes at once, and so asks more than once for some errors; we search the smallest
- * first and disclose 1 to 2 % less, much less where it has many small blocks (options 7 and 8). So: no more than 2 %
- * above, and no more than 4 % below but for those two.
- * QN_CASCADE_RUNS=10000 does as many runs at all error rates; otherwise a few, with 5 sigma on top. */
-static const double published_qber[] = {0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.11};
-static const struct published {
-    enum qn_cascade_variant variant;
-    const char *name;
-    double f[7], fer;
-} published[] = {
-    {QN_CASCADE_ORIGINAL, "original", {1.134, 1.143, 1.159, 1.174, 1.185, 1.217, 1.242}, 1.4e-3},
-    {QN_CASCADE_BICONF, "biconf", {1.129, 1.101, 1.090, 1.086, 1.093, 1.107, 1.114}, 3e-3},
-    {QN_CASCADE_YANETAL, "yanetal", {1.123, 1.095, 1.084, 1.078, 1.077, 1.097, 1.095}, 4e-3},
-    {QN_CASCADE_OPTION3, "option3", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3},
-    {QN_CASCADE_OPTION4, "option4", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3},
-    {QN_CASCADE_OPTION7, "option7", {1.172, 1.122, 1.098, 1.152, 1.114, 1.095, 1.154}, 1e-3},
-    {QN_CASCADE_OPTION8, "option8", {1.156, 1.160, 1.131, 1.141, 1.110, 1.259, 1.267}, 1e-3},
-};
-
-enum { STRIPS_AT_ONCE = 1000 };
-
-static void compare_with_published(const struct published *row, size_t point, size_t strips) {
-    double qber = published_qber[point], errors = 0, disclosed = 0, wrong = 0;
-    unsigned rounds = 0;
-    for (size_t done = 0; done < strips; done += STRIPS_AT_ONCE) {
-        size_t count = strips - done < STRIPS_AT_ONCE ? strips - done : STRIPS_AT_ONCE;
-        struct qn_cascade_config config = {
-            .variant = row->variant, .qber = qber, .seed = {(uint8_t)point, 9, (uint8_t)(done / STRIPS_AT_ONCE)}};
-        struct run run;
-        run_keys(&run, count * 10000, qber, 100 + point + done);
-        run_cascade(&run, &config);
-        errors += (double)run.errors;
-        disclosed += (double)run.disclosed;
-        wrong += (double)run.wrong_strips;
-        if (run.rounds > rounds) rounds = run.rounds;
-        run_release(&run);
-    }
-    double bits = (double)strips * 10000, f = disclosed / (bits * qn_binary_entropy(errors / bits));
-    /* Errors per strip vary by the root of their number, and what is disclosed with them. */
-    double sigma = 1 / sqrt(errors), most_wrong = row->fer * (double)strips;
-    printf("# %s, Q %4.1f %%: f %.4f (published %.3f, %+.1f %%), %u rounds, %.0f of %zu strips wrong\n", row->name,
-           100 * qber, f, row->f[point], 100 * (f / row->f[point] - 1), rounds, wrong, strips);
-    cr_expect_lt(f / row->f[point] - 1, 0.02 + 5 * sigma, "%s at %g: seed %zu", row->name, qber, 100 + point);
-    if (row->variant < QN_CASCADE_OPTION7)
-        cr_expect_gt(f / row->f[point] - 1, -0.04 - 5 * sigma, "%s at %g: seed %zu", row->name, qber, 100 + point);
-    cr_expect_leq(wrong, most_wrong + 5 * sqrt(most_wrong) + 1, "%s at %g", row->name, qber);
-}
-
-Test(cascade, variants_are_as_efficient_as_published, .timeout = 3600) {
-    const char *runs = getenv("QN_CASCADE_RUNS");
-    for (size_t v = 0; v < sizeof published / sizeof published[0]; v++)
-        for (size_t point = 0; point < 7; point += runs != NULL ? 1 : 2)
-            compare_with_published(&published[v], point, runs != NULL ? strtoul(runs, NULL, 10) : 60);
 }
 
 Test(cascade, tuned_equalises_keys_and_discloses_little) {
@@ -166,7 +97,7 @@ Test(cascade, tuned_equalises_keys_and_discloses_little) {
         struct qn_cascade_config config = {.variant = QN_CASCADE_TUNED, .qber = points[i].qber};
         run_keys(&run, 3000000, points[i].qber, 200 + i);
         run_cascade(&run, &config);
-        cr_assert_eq(run.left, 0, "Q %.3f: %zu strips wrong", points[i].qber, run.wrong_strips);
+        cr_assert_eq(run.left, 0, "Q %.3f", points[i].qber);
         if (points[i].qber > 0) {
             printf("# tuned, Q %4.1f %%: f %.4f, %u rounds\n", 100 * points[i].qber, efficiency(&run), run.rounds);
             cr_assert_leq(efficiency(&run), points[i].most);
