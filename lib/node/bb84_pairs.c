@@ -129,11 +129,20 @@ const char *bb84_pairs_obstacle(const struct session *session, const struct requ
     return "pairs come too slowly for blocks of this size, or the quantum channel is down";
 }
 
+static struct train *find_train(const struct qn_node *node, uint16_t peer, const struct qkd_ref *qkd) {
+    const struct session *session = bb84_find_session(node, peer, qkd->session);
+    const struct block *block = session != NULL ? bb84_find_block(session, qkd->block) : NULL;
+    return block != NULL ? bb84_find_train(block, qkd->train) : NULL;
+}
+
 int bb84_pairs_begin(struct qn_node *node, uint16_t head, const Qnet__V1__QkdPairs *m, uint32_t number,
                      struct qkd_ref *ret) {
     struct session *session = bb84_find_session(node, head, m->session);
     if (session == NULL || !session->accepted || !bb84_is_of_pairs(session)) return -QN_EREJECTED;
-    struct train *train = bb84_train_heard_of(session, m->block, m->train);
+    struct train *train = find_train(node, head, &(struct qkd_ref){true, m->session, m->block, m->train, 0, 0});
+    /* The head sets its path up again when a repeater died before it knew that it was ready: of that no pair came. */
+    bool again = train != NULL && train->step == TRAIN_DETECTING && train->data != NULL && train->data->own.len == 0;
+    if (!again) train = bb84_train_heard_of(session, m->block, m->train);
     if (train == NULL || train->data->pulses != number) return -QN_EREJECTED;
     *ret = (struct qkd_ref){
         true, m->session, m->block, m->train, session->parameters.test_basis, session->parameters.bell_share};
@@ -148,12 +157,6 @@ uint8_t bb84_draw_axis(struct qn_node *node, const struct qkd_ref *qkd) {
 }
 
 /* ---- outcomes ---- */
-
-static struct train *find_train(const struct qn_node *node, uint16_t peer, const struct qkd_ref *qkd) {
-    const struct session *session = bb84_find_session(node, peer, qkd->session);
-    const struct block *block = session != NULL ? bb84_find_block(session, qkd->block) : NULL;
-    return block != NULL ? bb84_find_train(block, qkd->train) : NULL;
-}
 
 /* Without memory for it a pair is lost, and the train waits for its deadline. */
 static bool keep(struct bb84_data *data, uint64_t pair, uint8_t axis, uint8_t outcome) {

@@ -58,13 +58,20 @@ void bb84_parameters_from(const struct qn_node *node, uint16_t link, struct bb84
 }
 
 void bb84_parameters_of_pairs(const struct qn_node *node, uint16_t peer, struct bb84_parameters *ret) {
+    struct route route = {0};
     *ret = (struct bb84_parameters){.bound = BB84_BOUND_PAIRS,
                                     .test_basis = 0.5,
-                                    .epsilon_secret = 1e-9, /* As a bb84 link's, of which the file says nothing. */
-                                    .epsilon_correct = 1e-15,
+                                    .epsilon_secret = 1,
+                                    .epsilon_correct = 1,
                                     .method = QN_RECONCILE_AUTO,
                                     .authenticated = pads_exist(node, peer),
                                     .open = true};
+    (void)route_entanglement(node, peer, &route); /* There is one: bb84_pairs_link was asked. */
+    for (size_t i = 0; i < route.n_links; i++) {
+        const struct qn_topo_link *link = &node->topology->links[route.links[i]];
+        ret->epsilon_secret = fmin(ret->epsilon_secret, link->eps_sec);
+        ret->epsilon_correct = fmin(ret->epsilon_correct, link->eps_cor);
+    }
 }
 
 void bb84_source(const struct session *session, struct qn_source *ret) {

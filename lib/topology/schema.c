@@ -185,10 +185,10 @@ static const struct field link_fields[] = {
     [LINK_BLOCK_SIZE] = {"block_size", NUMBER(NONE, 0, 1e10), LINK(block_size), .part = PULSES,
                          .fallback = "0 (chosen for the link)",
                          .help = "BB84: sifted bits of the key basis in a block."},
-    [LINK_EPS_SEC] = {"eps_sec", NUMBER(NONE, 1e-30, 0.1), LINK(eps_sec), .part = PULSES, .fallback = "1e-9",
-                      .help = "BB84: chance that a block's key is not secret."},
-    [LINK_EPS_COR] = {"eps_cor", NUMBER(NONE, 1e-30, 0.1), LINK(eps_cor), .part = PULSES, .fallback = "1e-15",
-                      .help = "BB84: chance that the two ends' keys differ."},
+    [LINK_EPS_SEC] = {"eps_sec", NUMBER(NONE, 1e-30, 0.1), LINK(eps_sec), .part = PAIRS | PULSES, .fallback = "1e-9",
+                      .help = "Chance that a block's key is not secret; over repeaters the least of the links'."},
+    [LINK_EPS_COR] = {"eps_cor", NUMBER(NONE, 1e-30, 0.1), LINK(eps_cor), .part = PAIRS | PULSES, .fallback = "1e-15",
+                      .help = "Chance that the two ends' keys differ; over repeaters the least of the links'."},
 };
 
 #define TABLE(name, list)                                                                                              \

@@ -199,6 +199,28 @@ Test(bbm92, tests_bells_inequality_on_a_share_of_the_pairs) {
 
 /* ---- secrecy and authentication ---- */
 
+/* Epsilons are those of the file, over repeaters the least of the links'; smaller ones cost key. */
+Test(bbm92, epsilons_are_the_files) {
+    double secret[2];
+    for (int i = 0; i < 2; i++) {
+        char yaml[1024];
+        snprintf(
+            yaml, sizeof yaml,
+            "version: 1\nnetwork: epsilons\ndefaults: {link: {" LINK "}}\nnodes:\n"
+            "  n0: {role: memory, memories: 64}\n  n1: {role: repeater, memories: 64}\n"
+            "  n2: {role: memory, memories: 64}\nlinks:\n  l0: {between: [n0, n1]%s}\n  l1: {between: [n1, n2]%s}\n",
+            0.99, i == 0 ? "" : ", eps_sec: 1e-20", i == 0 ? "" : ", eps_cor: 1e-25");
+        struct network *network = network_new_unchecked(yaml, 940, 0, 4096);
+        uint64_t client = network_ask_bb84_pulses(network, "n2", "n0", 1, 14000);
+        secret[i] = (double)summary_of(network_wait(network, client, 10000))->secret;
+        const Qnet__V1__Bb84Account *account = block_of(network, client)->account;
+        cr_assert_eq(account->epsilon_secret, i == 0 ? 1e-9 : 1e-20);
+        cr_assert_eq(account->epsilon_correct, i == 0 ? 1e-15 : 1e-25);
+        network_free(network);
+    }
+    cr_assert_lt(secret[1], secret[0]);
+}
+
 static size_t n_keys(struct network *network, const char *node) {
     Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
     Qnet__V1__ListRequest body = QNET__V1__LIST_REQUEST__INIT;

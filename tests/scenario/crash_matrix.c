@@ -24,7 +24,7 @@ struct scenario {
     const char *name, *yaml, *nodes; /* Roles, by name, with blanks between. */
     uint64_t (*ask)(struct network *network);
     const char *head, *tail;
-    bool keys; /* BB84: no pairs to look at. */
+    bool keys; /* No pairs to look at; with initial secrets. */
     double fidelity;
 };
 
@@ -58,12 +58,16 @@ static uint64_t ask_key(struct network *network) {
     return network_ask_bb84_pulses(network, "laser", "receiver", 2, 40000);
 }
 
+static uint64_t ask_key_of_pairs(struct network *network) { return network_ask_bb84_pulses(network, "a", "c", 1, 24); }
+
 #define HEAD "version: 1\nnetwork: matrix\nnode_dead_after: " DEAD_AFTER "\n"
 #define ENDS "  a: {role: memory, memories: 8}\n  b: {role: memory, memories: 8}\n"
-#define CHAIN                                                                                                          \
-    HEAD "defaults: {link: {model: ideal, fidelity: 0.95, probability: 50%, length: 1km, attempt_time: 10us}}\n"       \
+#define CHAIN_OF(fidelity)                                                                                             \
+    HEAD "defaults: {link: {model: ideal, fidelity: " fidelity                                                         \
+         ", probability: 50%, length: 1km, attempt_time: 10us}}\n"                                                     \
          "nodes:\n  a: {role: memory, memories: 8}\n  r: {role: repeater, memories: 8}\n"                              \
          "  c: {role: memory, memories: 8}\nlinks:\n  ar: {between: [a, r]}\n  rc: {between: [r, c]}\n"
+#define CHAIN CHAIN_OF("0.95")
 #define LONG_CHAIN                                                                                                     \
     HEAD "defaults: {link: {model: ideal, fidelity: 0.95, probability: 50%, length: 1km, attempt_time: 10us}}\n"       \
          "nodes:\n  c: {role: memory, memories: 8}\n  q: {role: repeater, memories: 8}\n"                              \
@@ -90,6 +94,7 @@ static const struct scenario scenarios[] = {
      HEAD "nodes:\n  laser: {role: source, source: single-photon, clock: 10MHz}\n  receiver: {role: detector, "
           "efficiency: 80%}\nlinks:\n  k: {between: [laser, receiver], kind: bb84, length: 1km}\n",
      "laser receiver", ask_key, "laser", "receiver", true, 0},
+    {"bbm92", CHAIN_OF("1"), "a r c", ask_key_of_pairs, "a", "c", true, 0},
 };
 
 /* ---- one run ---- */
@@ -234,7 +239,7 @@ static void longest(double *at, double seconds) {
 /* False: the protocol was over before the victim had taken so many steps. */
 static bool run_once(const struct scenario *scenario, const char *dead, uint64_t n, uint64_t seed,
                      struct times *times) {
-    struct network *network = network_new(scenario->yaml, seed, 2000, true);
+    struct network *network = network_new_with_secret(scenario->yaml, seed, 2000, scenario->keys ? 4096 : 0);
     network->on_step = on_step;
     victim = (struct victim){.node = network_node(network, dead), .crash_at = n, .armed = true};
     uint64_t client = scenario->ask(network), limit = cluster_now(network->cluster) + 60 * SECOND;
@@ -324,3 +329,4 @@ Test(crash_matrix, swap) { matrix(3); }
 Test(crash_matrix, two_swaps) { matrix(4); }
 Test(crash_matrix, teleport) { matrix(5); }
 Test(crash_matrix, bb84) { matrix(6); }
+Test(crash_matrix, bbm92) { matrix(7); } /* From pairs over a repeater; authenticated. */

@@ -220,7 +220,9 @@ Test(topology, takes_everything_from_the_file) {
                                     .attempt_s = 2e-6,
                                     .visibility = 0.95,
                                     .alpha = 0.2,
-                                    .emission_efficiency = 0.3};
+                                    .emission_efficiency = 0.3,
+                                    .eps_sec = 1e-9,
+                                    .eps_cor = 1e-15};
     cr_assert(same_link(&t.links[1], &ab));
     cr_assert(t.links[2].placement == QN_PLACE_SOURCE && t.links[2].model == QN_MODEL_SINGLE_CLICK);
     expect_round_trip(&t);
