@@ -13,6 +13,7 @@
 
 #define SESSIONS_MAX 64
 #define QBER_LIMIT 0.11
+#define BELL_SHARE_DEFAULT 0.2 /* When the key rests on it. */
 
 /* ---- sessions ---- */
 
@@ -207,7 +208,8 @@ static void on_choice(struct session *session, const struct bb84_choice *choice)
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m) {
     int peer = node_name_to_peer(node, client, id, m->peer);
     if (peer < 0) return;
-    int link = m->pairs || m->bell_share > 0 ? -QN_EUNSUPPORTED : find_link(node, (uint16_t)peer);
+    int link =
+        m->pairs || m->bell_share > 0 || m->device_independent ? -QN_EUNSUPPORTED : find_link(node, (uint16_t)peer);
     bool pairs = link < 0;
     if (pairs) link = bb84_pairs_link(node, (uint16_t)peer);
     if (link < 0) {
@@ -246,6 +248,8 @@ void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__
     request->on_timeout = on_timeout;
     if (pairs) session->is_source = true;
     session->parameters.bell_share = pairs ? m->bell_share : 0;
+    if (m->device_independent) session->parameters.bound = BB84_BOUND_BELL;
+    if (m->device_independent && m->bell_share == 0) session->parameters.bell_share = BELL_SHARE_DEFAULT;
     if (session->parameters.open && !pairs)
         bb84_work_choice(session, on_choice);
     else
@@ -298,7 +302,8 @@ static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMes
     if (m->link >= node->topology->n_links || bb84_find_session(node, from, m->session) != NULL) return;
     const struct qn_topo_link *link = &node->topology->links[m->link];
     char differences[400];
-    bool pairs = m->parameters != NULL && m->parameters->bound == BB84_BOUND_PAIRS;
+    bool bell = m->parameters != NULL && m->parameters->bound == BB84_BOUND_BELL;
+    bool pairs = bell || (m->parameters != NULL && m->parameters->bound == BB84_BOUND_PAIRS);
     int here = pairs ? bb84_pairs_link(node, from) : (int)m->link; /* Of the path, this end's link. */
     bool is_joined = link->kind == QN_LINK_BB84 &&
                      ((link->a == node->self && link->b == from) || (link->b == node->self && link->a == from));
@@ -312,6 +317,7 @@ static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMes
         return;
     }
     if (pairs) session->is_source = false;
+    if (bell) session->parameters.bound = BB84_BOUND_BELL;
     session->asked_link = (uint16_t)m->link;
     if (!bb84_parameters_agree(&session->parameters, m->parameters, differences, sizeof differences)) {
         node_event(node, LEVEL_WARNING, "bb84_refused", node_name(node, from), "the ends differ: %s", differences);

@@ -47,6 +47,7 @@ enum bb84_bound {
     BB84_BOUND_ONE_DECOY,  /* Rusca et al. 2018. */
     BB84_BOUND_TWO_DECOYS, /* Lim et al. 2014. */
     BB84_BOUND_PAIRS,      /* Entangled pairs (BBM92): as single photons. */
+    BB84_BOUND_BELL,       /* The same by the violation of Bell's inequality alone: Acin et al. 2007. */
 };
 
 struct bb84_parameters {

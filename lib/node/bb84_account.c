@@ -84,6 +84,11 @@ uint64_t bb84_secret_bits(struct block *block, uint64_t disclosed) {
                                     .eps_cor = parameters->epsilon_correct,
                                     .disclosed = disclosed,
                                     .extra = block->tag_bits - tag};
+    struct qn_bell_counts bell = {.key = key_bits, .errors = bb84_sum(block->counts.test_m)};
+    for (int i = 0; i < 4; i++) {
+        bell.trials[i] = block->bell_trials[i / 2][i % 2];
+        bell.sums[i] = block->bell_sums[i / 2][i % 2];
+    }
     struct qn_pair_counts pairs = {key_bits, bb84_sum(block->counts.test_n), bb84_sum(block->counts.test_m)};
     switch (parameters->bound) {
     case BB84_BOUND_ONE_DECOY:
@@ -96,6 +101,9 @@ uint64_t bb84_secret_bits(struct block *block, uint64_t disclosed) {
     case BB84_BOUND_SINGLE:
     case BB84_BOUND_PAIRS:
         qn_finite_pairs(&pairs, &terms, &block->bounds);
+        break;
+    case BB84_BOUND_BELL:
+        qn_finite_device_independent(&bell, &terms, &block->bounds);
         break;
     }
     uint64_t bits = block->bounds.length / 8 * 8; /* Keys are whole bytes. */

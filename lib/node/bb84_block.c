@@ -210,6 +210,11 @@ static void tell_verdict(struct block *block) {
     message.test_errors = block->counts.test_m;
     message.n_test_errors = bb84_classes(&session->parameters);
     message.disclosed = block->disclosed;
+    if (session->parameters.bound == BB84_BOUND_BELL) {
+        message.bell_trials = block->bell_trials[0];
+        message.bell_sums = block->bell_sums[0];
+        message.n_bell_trials = message.n_bell_sums = 4;
+    }
     int rc = bb84_say_tagged(session, block, QNET__V1__QKD_MESSAGE__BODY_AMPLIFY, &message, &message.tag);
     if (rc == -QN_EBUSY) return; /* bb84_block_on_pads comes back. */
     if (rc < 0) {
@@ -294,6 +299,12 @@ static bool copy_verdict(struct block *block, const Qnet__V1__QkdAmplify *m) {
     for (size_t k = 0; k < m->n_test_errors; k++) {
         if (m->test_errors[k] > block->counts.test_n[k]) return false;
         block->counts.test_m[k] = block->observed.m[1][k] = m->test_errors[k];
+    }
+    bool bell = session->parameters.bound == BB84_BOUND_BELL;
+    if (m->n_bell_trials != (bell ? 4 : 0) || m->n_bell_sums != m->n_bell_trials) return false;
+    for (size_t i = 0; i < m->n_bell_trials; i++) { /* Their ranges are checked with the bound. */
+        block->bell_trials[i / 2][i % 2] = m->bell_trials[i];
+        block->bell_sums[i / 2][i % 2] = m->bell_sums[i];
     }
     block->verdict = -(int)m->error;
     snprintf(block->detail, sizeof block->detail, "%s", m->detail);

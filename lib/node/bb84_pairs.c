@@ -19,12 +19,14 @@
 #define AXIS_SUM 3 /* (Z+X)/sqrt 2; the next is (Z-X)/sqrt 2. */
 /* Of a block, when the user says nothing. */
 #define BLOCK_PAIRS 20000.0       /* Enough for a key at all, if fidelity is good; over repeaters always this. */
-#define BLOCK_PAIRS_MOST 200000.0 /* On one link; between the two as many as... */
+#define BLOCK_PAIRS_MOST 200000.0 /* On one link, and device-independent; between the two as many as... */
 #define BLOCK_PAIRS_SECONDS 4.0   /* ...come in this time. */
 #define BLOCK_PAIRS_LIMIT 100000000
 #define INEFFICIENCY 1.2 /* Of reconciliation, on short blocks. */
 
-bool bb84_is_of_pairs(const struct session *session) { return session->parameters.bound == BB84_BOUND_PAIRS; }
+bool bb84_is_of_pairs(const struct session *session) {
+    return session->parameters.bound == BB84_BOUND_PAIRS || session->parameters.bound == BB84_BOUND_BELL;
+}
 
 int bb84_pairs_link(const struct qn_node *node, uint16_t peer) {
     struct route route;
@@ -45,21 +47,37 @@ void bb84_pairs_way(const struct session *session, char *ret_text, size_t size) 
 
 /* ---- choosing ---- */
 
+/* What so many pairs, with such a chance of the test basis, are worth in bits; negative: nothing. */
+static double worth(const struct bb84_parameters *parameters, double pairs, double qber, double test) {
+    double bell = pairs * parameters->bell_share, rest = pairs - bell;
+    double key_bits = rest * (1 - test) * (1 - test), test_bits = rest * test * test;
+    double h = qber > 0 ? -qber * log2(qber) - (1 - qber) * log2(1 - qber) : 0;
+    struct qn_finite_terms terms = {.eps_sec = parameters->epsilon_secret,
+                                    .eps_cor = parameters->epsilon_correct,
+                                    .disclosed = (uint64_t)(INEFFICIENCY * h * key_bits)};
+    struct qn_finite finite;
+    if (parameters->bound == BB84_BOUND_BELL) {
+        struct qn_bell_counts counts = {.key = (uint64_t)key_bits};
+        for (int i = 0; i < 4; i++) { /* Of Werner pairs each correlation is as large. */
+            counts.trials[i] = (uint64_t)(bell * (i < 2 ? 1 - test : test) / 2);
+            counts.sums[i] = (int64_t)((double)counts.trials[i] * (1 - 2 * qber) * M_SQRT1_2) * (i == 3 ? -1 : 1);
+        }
+        qn_finite_device_independent(&counts, &terms, &finite);
+    } else {
+        struct qn_pair_counts counts = {(uint64_t)key_bits, (uint64_t)test_bits, (uint64_t)ceil(test_bits * qber)};
+        qn_finite_pairs(&counts, &terms, &finite);
+    }
+    return finite.exact;
+}
+
 /* The chance of the test basis that leaves the longest key of so many pairs: few tests bound the phase errors loosely,
  * many leave few bits. */
 static double choose_basis(const struct bb84_parameters *parameters, double pairs, double qber) {
     double best = 0.5, most = 0;
     if (!(qber < 0.5)) return best;
     for (int percent = 5; percent <= 50; percent += 5) {
-        double test = percent / 100.0, key_bits = pairs * (1 - test) * (1 - test), test_bits = pairs * test * test;
-        double h = qber > 0 ? -qber * log2(qber) - (1 - qber) * log2(1 - qber) : 0;
-        struct qn_pair_counts counts = {(uint64_t)key_bits, (uint64_t)test_bits, (uint64_t)ceil(test_bits * qber)};
-        struct qn_finite_terms terms = {.eps_sec = parameters->epsilon_secret,
-                                        .eps_cor = parameters->epsilon_correct,
-                                        .disclosed = (uint64_t)(INEFFICIENCY * h * key_bits)};
-        struct qn_finite finite;
-        qn_finite_pairs(&counts, &terms, &finite);
-        if (finite.exact > most) most = finite.exact, best = test;
+        double bits = worth(parameters, pairs, qber, percent / 100.0);
+        if (bits > most) most = bits, best = percent / 100.0;
     }
     return best;
 }
@@ -83,8 +101,8 @@ int bb84_pairs_choose(struct session *session) {
     int rc = route_entanglement(node, session->peer, &route);
     if (rc < 0) return -QN_ENO_ROUTE;
     const struct qn_link_plan *plan = &node->links[route.links[0]].plan;
-    double wanted = BLOCK_PAIRS;
-    if (route.n_links == 1)
+    double wanted = session->parameters.bound == BB84_BOUND_BELL ? BLOCK_PAIRS_MOST : BLOCK_PAIRS;
+    if (route.n_links == 1 && wanted < BLOCK_PAIRS_MOST)
         wanted = fmin(fmax(BLOCK_PAIRS_SECONDS * 1e9 * plan->probability / (double)plan->cycle_ns, BLOCK_PAIRS),
                       BLOCK_PAIRS_MOST);
     session->block_pulses = session->block_pulses_asked != 0 ? session->block_pulses_asked : (uint64_t)wanted;
@@ -93,8 +111,7 @@ int bb84_pairs_choose(struct session *session) {
     session->train_pulses = (session->block_pulses + trains - 1) / trains;
     session->expected_qber = predict_qber(node, &route);
     session->parameters.test_basis =
-        choose_basis(&session->parameters, (double)session->block_pulses * (1 - session->parameters.bell_share),
-                     session->expected_qber);
+        choose_basis(&session->parameters, (double)session->block_pulses, session->expected_qber);
     return 0;
 }
 

@@ -20,11 +20,9 @@
 static const struct {
     enum bb84_bound bound;
     const char *name;
-} bounds[] = {{BB84_BOUND_SINGLE, "single photons"},
-              {BB84_BOUND_TAGGED, "no decoys"},
-              {BB84_BOUND_ONE_DECOY, "one decoy"},
-              {BB84_BOUND_TWO_DECOYS, "two decoys"},
-              {BB84_BOUND_PAIRS, "pairs"}};
+} bounds[] = {{BB84_BOUND_SINGLE, "single photons"}, {BB84_BOUND_TAGGED, "no decoys"},
+              {BB84_BOUND_ONE_DECOY, "one decoy"},   {BB84_BOUND_TWO_DECOYS, "two decoys"},
+              {BB84_BOUND_PAIRS, "pairs"},           {BB84_BOUND_BELL, "device-independent"}};
 
 const char *bb84_bound_name(enum bb84_bound bound) {
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++)
@@ -177,9 +175,12 @@ int bb84_parameters_take(struct session *session, const Qnet__V1__QkdParameters 
     if (ours->decoy.n > 0 && !(fabs(sum - 1) < 1e-3)) return -QN_EINVAL;
     if (!(theirs->test_basis > 0 && theirs->test_basis < 1)) return -QN_EINVAL;
     ours->test_basis = theirs->test_basis;
-    if (ours->bound == BB84_BOUND_PAIRS) {
+    if (ours->bound == BB84_BOUND_PAIRS || ours->bound == BB84_BOUND_BELL) {
         ours->bell_share = theirs->bell_share;
-        return theirs->bell_share >= 0 && theirs->bell_share <= BELL_SHARE_MAX ? 0 : -QN_EINVAL;
+        return theirs->bell_share >= 0 && theirs->bell_share <= BELL_SHARE_MAX &&
+                       (theirs->bell_share > 0 || ours->bound == BB84_BOUND_PAIRS)
+                   ? 0
+                   : -QN_EINVAL;
     }
     bb84_source(session, &source);
     struct qn_source again = source;

@@ -236,6 +236,50 @@ void qn_finite_pairs(const struct qn_pair_counts *counts, const struct qn_finite
     conclude(f, terms->phase_limit);
 }
 
+/* ---- device-independent ---- */
+
+static double bell_phi(double s) { /* chi = h(phi) */
+    double square = s * s / 4 - 1;
+    return !(square > 0) || s < 0 ? 0.5 : square >= 1 ? 0 : (1 - sqrt(square)) / 2;
+}
+
+double qn_bell_chi(double s) { return qn_binary_entropy(bell_phi(s)); }
+
+static bool is_bell_valid(const struct qn_bell_counts *counts) {
+    for (int i = 0; i < 4; i++)
+        if (counts->trials[i] > UINT64_C(1) << 60 || counts->sums[i] > (int64_t)counts->trials[i] ||
+            counts->sums[i] < -(int64_t)counts->trials[i])
+            return false;
+    return counts->key <= UINT64_C(1) << 60;
+}
+
+void qn_finite_device_independent(const struct qn_bell_counts *counts, const struct qn_finite_terms *terms,
+                                  struct qn_finite *f) {
+    *f = (struct qn_finite){.verdict = QN_FINITE_INVALID, .leak = (double)terms->disclosed + (double)terms->extra};
+    if (!are_terms_valid(terms) || !is_bell_valid(counts)) return;
+    double e = terms->eps_sec / 4, n = (double)counts->key, inverse = 0, smoothing = log2(2 / (e * e));
+    f->key_total = f->key_s1 = n;
+    f->error_total = (double)counts->errors;
+    f->verdict = QN_FINITE_NO_COUNTS;
+    if (n < 8.0 / 5 * smoothing) return;
+    f->verdict = QN_FINITE_NO_TEST;
+    for (int i = 0; i < 4; i++) {
+        if (counts->trials[i] == 0) return;
+        double trials = (double)counts->trials[i], mean = (double)counts->sums[i] / trials;
+        f->test_total += trials;
+        f->bell_s += i == 3 ? -mean : mean;
+        inverse += 1 / trials;
+    }
+    f->test_s1 = f->test_total;
+    f->bell_delta = sqrt(2 * log(1 / e) * inverse);
+    f->secrecy_bits = 4 * log2(2 + sqrt(2)) * sqrt(n * smoothing) + 2 * log2(1 / (2 * e));
+    f->correctness_bits = log2(2 / terms->eps_cor);
+    f->verdict = QN_FINITE_NO_BELL;
+    f->phi = bell_phi(f->bell_s - f->bell_delta);
+    if (f->phi >= 0.5) return;
+    conclude(f, terms->phase_limit);
+}
+
 const char *qn_finite_verdict_name(enum qn_finite_verdict verdict) {
     static const char *const names[] = {
         [QN_FINITE_KEY] = "key",
@@ -246,6 +290,7 @@ const char *qn_finite_verdict_name(enum qn_finite_verdict verdict) {
         [QN_FINITE_ERRORS] = "errors",
         [QN_FINITE_PHASE_LIMIT] = "phase_limit",
         [QN_FINITE_TOO_SHORT] = "too_short",
+        [QN_FINITE_NO_BELL] = "no_bell",
     };
     return (unsigned)verdict < sizeof names / sizeof *names ? names[verdict] : "?";
 }
@@ -258,6 +303,10 @@ int qn_finite_explain(const struct qn_finite *f, struct qn_buf *out) {
                              "the epsilons = %llu bits",
                              f->key_s0, f->key_s1, f->phi, f->leak, f->secrecy_bits + f->correctness_bits,
                              (unsigned long long)f->length);
+    case QN_FINITE_NO_BELL:
+        return qn_buf_printf(out,
+                             "S = %.4f of %.0f pairs, which may be too high by %.4f: it must exceed 2 without that",
+                             f->bell_s, f->test_total, f->bell_delta);
     case QN_FINITE_INVALID:
         return qn_buf_printf(out,
                              "the intensities, probabilities, epsilons or counts are outside what the proof covers");

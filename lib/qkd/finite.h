@@ -7,17 +7,20 @@
 
 #include "base/buf.h"
 
-/* The length of a secret key from the counts of one block, composable and against general attacks, with every bound on
- * the way, so that a user can be shown in numbers why a block gave no key. Pure; all epsilons in (0, 1).
+/* The length of a secret key from the counts of one block, composable, with every bound on the way, so that a user can
+ * be shown in numbers why a block gave no key. Pure; all epsilons in (0, 1).
  *
  *   two decoys   three intensities a > b > c >= 0 with a > b + c: Lim, Curty, Walenta, Xu and Zbinden, PRA 89, 022307
  *                (2014); eps_sec is split in 21.
  *   one decoy    two intensities a > b > 0: Rusca, Boaron, Gruenenfelder, Martin and Zbinden, APL 112, 171104 (2018);
  *                eps_sec is split in 19.
  *   pairs, single photons: Tomamichel, Lim, Gisin and Renner, Nat. Commun. 3, 634 (2012); a random sample compared.
+ *   pairs, device-independent: Acin, Brunner, Gisin, Massar, Pironio and Scarani, PRL 98, 230501 (2007), against
+ *                collective attacks; finite by the asymptotic equipartition property.
  *
- * The key comes from one basis, from all intensities; the other basis is the test, all of whose errors are disclosed.
- * The result is (eps_cor + eps_sec)-secure; over a session the blocks' epsilons add. */
+ * But for that last one they hold against general attacks. The key comes from one basis, from all intensities; the
+ * other basis is the test, all of whose errors are disclosed. The result is (eps_cor + eps_sec)-secure; over a session
+ * the blocks' epsilons add. */
 
 enum { QN_DECOYS_MAX = 3 };
 
@@ -53,6 +56,7 @@ enum qn_finite_verdict {
     QN_FINITE_ERRORS,      /* v1/s1 >= 1/2, or phi >= 1/2: single photons may have been at random. */
     QN_FINITE_PHASE_LIMIT, /* phi above phase_limit. */
     QN_FINITE_TOO_SHORT,   /* Errors and epsilons cost more than the singles are worth. */
+    QN_FINITE_NO_BELL,     /* S may be 2 or less: the outcomes may have been written down before. */
 };
 
 /* Names as in the papers; "key" and "test" stand for X and Z of Lim, and for Z and X of Rusca. A bound that could not
@@ -72,6 +76,7 @@ struct qn_finite {
     double ratio;                              /* test_v1 / test_s1; pairs: errors / sample. */
     double gamma;                              /* Random sampling without replacement; pairs: mu. */
     double phi;                                /* Phase error rate of key_s1: ratio + gamma. */
+    double bell_s, bell_delta;                 /* Device-independent: S as observed, and its fluctuation. */
     double key_error;                          /* Observed error rate of the key basis; for reports. */
     double single_bits;                        /* key_s1 (1 - h(phi)). */
     double leak;                               /* disclosed + extra. */
@@ -97,6 +102,26 @@ struct qn_pair_counts {
     uint64_t key, sampled, errors;
 };
 void qn_finite_pairs(const struct qn_pair_counts *counts, const struct qn_finite_terms *terms, struct qn_finite *ret);
+
+/* Device-independent: nothing is assumed of what the devices do, only that they do the same to each pair, without
+ * memory, and that nothing leaks (collective attacks). Chance of a pair to be a test of Bell's inequality (CHSH) is the
+ * user's; correlation i of `trials` pairs summed to `sums`, and S = E0 + E1 + E2 - E3. The key is what the end whose
+ * two settings are those of the test measured with the first of them: ell = floor( key [1 - chi(S - delta)] - 4 log2(2
+ * + sqrt 2) sqrt(key log2(2/e^2)) - disclosed - extra
+ *                - 2 log2(1/(2 e)) - log2(2/eps_cor) ),   e = eps_sec/4
+ *   chi(S) = h( [1 + sqrt((S/2)^2 - 1)] / 2 )            Acin et al. (2007); Pironio et al., New J. Phys. 11, 045021
+ *   delta  = sqrt( 2 ln(1/e) sum_i 1/trials_i )          Hoeffding, J. Am. Stat. Assoc. 58, 13 (1963)
+ * The second term: Tomamichel, Colbeck and Renner, IEEE Trans. Inf. Theory 55, 5840 (2009), with smoothing e, and
+ * key >= 8/5 log2(2/e^2). eps_sec = e (S) + 2 e (smoothing) + e (hashing). Key from some 50,000 pairs on; general
+ * attacks (entropy accumulation) would need several times more, and are not here. `phi` is the number whose h is chi.
+ */
+struct qn_bell_counts {
+    uint64_t key, errors, trials[4]; /* errors: of the test basis, for reports. */
+    int64_t sums[4];                 /* Outcomes that agree less those that do not. */
+};
+void qn_finite_device_independent(const struct qn_bell_counts *counts, const struct qn_finite_terms *terms,
+                                  struct qn_finite *ret);
+double qn_bell_chi(double s); /* What Eve may know of an outcome, bits; 1 for S of 2 or less, 0 from 2 sqrt 2 on. */
 
 const char *qn_finite_verdict_name(enum qn_finite_verdict verdict); /* "key", "no_singles", ... */
 /* One sentence with the numbers: which bound failed, or what the key is made of. Appends; -QN_ENOMEM. */

@@ -8,6 +8,7 @@
 #include "link/bell.h"
 #include "link/link.h"
 #include "network.h"
+#include "qkd/finite.h"
 #include "qnet/v1/envelope.pb-c.h"
 #include "qnet/v1/plane.pb-c.h"
 
@@ -195,6 +196,44 @@ Test(bbm92, tests_bells_inequality_on_a_share_of_the_pairs) {
     cr_assert_not_null(strstr(response->error->message, "S = 1."), "%s", response->error->message);
     expect_nothing_left(network, true);
     network_free(network);
+}
+
+/* The key's length is what S alone says; both ends come to the same. */
+Test(bbm92, makes_a_device_independent_key) {
+    for (int i = 0; i < 2; i++) {
+        struct network *network = chain(0, 0.99, 922, false);
+        Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+        Qnet__V1__Bb84Request body = QNET__V1__BB84_REQUEST__INIT;
+        request.body_case = QNET__V1__CONTROL_REQUEST__BODY_BB84;
+        request.bb84 = &body;
+        body.peer = (char *)(uintptr_t) "n0";
+        body.blocks = 1;
+        body.block_pulses = i == 0 ? 0 : 3000; /* Chosen; or too few. */
+        body.device_independent = true;
+        body.timeout_ns = UINT64_C(10000000000000);
+        uint64_t client = network_ask(network, "n1", &request);
+        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+        const Qnet__V1__Bb84Block *block = block_of(network, client);
+        const Qnet__V1__Bb84Account *account = block->account;
+        cr_assert_str_eq(account->bound, "device-independent");
+        if (i == 1) {
+            cr_assert_str_eq(block->failed, "no_key");
+            cr_assert_not_null(strstr(account->detail, "exceed 2"), "%s", account->detail);
+        } else {
+            double n = account->single_clicks, s = block->bell_s;
+            cr_assert_eq(block->pulses, 200000);
+            cr_assert(fabs(s - qn_chsh_werner(0.99)) < 5 * block->bell_error, "seed 922: S = %g", s);
+            double asymptotic = n * (1 - qn_bell_chi(s)) - (double)block->disclosed;
+            cr_assert_lt((double)block->secret, asymptotic);
+            cr_assert_gt((double)block->secret, asymptotic / 4);
+            cr_assert_eq(block->secret, summary->secret);
+            cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+            ProtobufCBinaryData a = take(network, "n0", block->key_id), b = take(network, "n1", block->key_id);
+            cr_assert(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+        }
+        expect_nothing_left(network, true);
+        network_free(network);
+    }
 }
 
 /* ---- secrecy and authentication ---- */

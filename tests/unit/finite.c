@@ -314,3 +314,86 @@ Test(plan, expects_the_counts_that_its_settings_give) {
     }
     cr_assert_float_eq(plan.rate, 4.650121e-5, 1e-8); /* Whole counts move the phase error a little. */
 }
+
+/* ---- Device-independent ---- */
+
+static double asymptotic(double s, double qber) { return 1 - qn_binary_entropy(qber) - qn_bell_chi(s); }
+
+/* Acin et al., PRL 98, 230501 (2007): r = 1 for S = 2 sqrt 2 without errors, critical error rate 7.1 %. The other
+ * values are recomputed with independent code. */
+Test(finite, knows_the_device_independent_rate) {
+    double low = 0, high = 0.2;
+    cr_assert_float_eq(asymptotic(2 * sqrt(2), 0), 1, 1e-12);
+    cr_assert_float_eq(asymptotic(2, 0), 0, 1e-12);
+    cr_assert_float_eq(asymptotic(2.5, 0.02), 0.3149950142585829, 1e-12);
+    for (int i = 0; i < 60; i++) {
+        double middle = (low + high) / 2;
+        if (asymptotic(2 * sqrt(2) * (1 - 2 * middle), middle) > 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    cr_assert_float_eq(low, 0.0714917588, 1e-9);
+    cr_assert_eq(qn_bell_chi(1), 1);
+    cr_assert_eq(qn_bell_chi(-2.8), 1);
+    cr_assert_eq(qn_bell_chi(3), 0);
+}
+
+static struct qn_bell_counts werner(double pairs, double qber, double bell, double test) {
+    struct qn_bell_counts counts = {.key = (uint64_t)(pairs * (1 - bell) * (1 - test) * (1 - test))};
+    for (int i = 0; i < 4; i++) {
+        counts.trials[i] = (uint64_t)(pairs * bell * (i < 2 ? 1 - test : test) / 2);
+        counts.sums[i] = (int64_t)((double)counts.trials[i] * (1 - 2 * qber) / sqrt(2)) * (i == 3 ? -1 : 1);
+    }
+    return counts;
+}
+
+/* Of 200,000 pairs with 1 % errors, a quarter of them tests and 10 % in the test basis. */
+Test(finite, bounds_a_device_independent_key) {
+    struct qn_bell_counts counts = werner(200000, 0.01, 0.25, 0.1);
+    struct qn_finite_terms terms = {.eps_sec = 1e-9, .eps_cor = 1e-15, .disclosed = 11779, .extra = 512};
+    struct qn_finite f;
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_KEY, "%s", qn_finite_verdict_name(f.verdict));
+    cr_assert_float_eq(f.bell_s, 2 * sqrt(2) * 0.98, 1e-3);
+    cr_assert_eq(f.length, 34090u); /* Recomputed with independent code: 34090.098 */
+    double n = (double)counts.key;
+    for (double size = 1e6; size <= 1e15; size *= 1e3) { /* More pairs, nearer to the asymptotic rate, from below. */
+        counts = werner(size, 0.01, 0.25, 0.1);
+        terms.disclosed = (uint64_t)((double)counts.key * qn_binary_entropy(0.01));
+        qn_finite_device_independent(&counts, &terms, &f);
+        n = (double)counts.key;
+        cr_assert_lt(f.exact / n, asymptotic(2 * sqrt(2) * 0.98, 0.01));
+    }
+    cr_assert_float_eq(f.exact / n, asymptotic(2 * sqrt(2) * 0.98, 0.01), 1e-4);
+}
+
+Test(finite, gives_no_device_independent_key_and_says_why) {
+    const struct qn_finite_terms terms = {.eps_sec = 1e-9, .eps_cor = 1e-15};
+    struct qn_finite f;
+    struct qn_buf text = {0};
+    struct qn_bell_counts counts = werner(4000, 0.01, 0.25, 0.1); /* S cannot be told from 2. */
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_NO_BELL);
+    cr_assert_eq(f.length, 0u);
+    cr_assert_eq(qn_finite_explain(&f, &text), 0);
+    cr_assert_eq(qn_buf_append(&text, "", 1), 0);
+    cr_assert_not_null(strstr((char *)text.data, "exceed 2"), "%s", (char *)text.data);
+    qn_buf_release(&text);
+    counts = werner(1e6, 0.2, 0.25, 0.1); /* S = 1.7 */
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_NO_BELL);
+    counts = werner(20000, 0, 0.25, 0.1); /* Too few to be worth it. */
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_TOO_SHORT);
+    counts.trials[2] = 0;
+    counts.sums[2] = 0;
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_NO_TEST);
+    counts.sums[2] = 1; /* More than there were. */
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_INVALID);
+    counts = werner(100, 0, 0.25, 0.1);
+    qn_finite_device_independent(&counts, &terms, &f);
+    cr_assert_eq(f.verdict, QN_FINITE_NO_COUNTS);
+}

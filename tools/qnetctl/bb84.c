@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "qkd/estimate.h"
 #include "qkd/reconcile.h"
 #include "target.h"
 
@@ -16,7 +17,13 @@ static void print_account(const struct ctl *ctl, const Qnet__V1__Bb84Block *bloc
     const Qnet__V1__Bb84Account *account = block->account;
     if (account == NULL) return;
     if (account->detail[0] != '\0') printf("      %s\n", text_clean(account->detail));
-    if (block->secret > 0)
+    if (block->secret > 0 && strcmp(account->bound, "device-independent") == 0)
+        printf(
+            "      %s: %.0f bits, of which Eve knows %.3f of each at most; secrecy %g cost %.0f bits, correctness %g "
+            "%.0f\n",
+            text_clean(account->bound), account->single_clicks, qn_binary_entropy(account->phase_error),
+            account->epsilon_secret, account->secrecy_bits, account->epsilon_correct, account->correctness_bits);
+    else if (block->secret > 0)
         printf(
             "      %s: %.0f bits from single photons at least, phase error %.2f%% at most; secrecy %g cost %.0f bits, "
             "correctness %g %.0f\n",
@@ -127,6 +134,7 @@ int run_bb84(struct ctl *ctl, const struct args *args) {
     body.blocks = (uint32_t)n_blocks;
     body.timeout_ns = request_timeout_ns(ctl);
     body.pairs = args_has(args, "pairs");
+    body.device_independent = args_has(args, "device-independent");
     request.body_case = QNET__V1__CONTROL_REQUEST__BODY_BB84;
     request.bb84 = &body;
     ctl_progress(ctl, "making keys with %s", body.peer);

@@ -77,6 +77,8 @@ static const struct option bb84_options[] = {
     TEXT("blocks", "N", "At most this many blocks (1, or as many as --bits needs)."),
     TEXT("block-pulses", "N", "Pulses, or pairs, in a block (chosen from the link)."),
     TEXT("bell", "F", "Share of the pairs that test Bell's inequality; no key unless it is violated (E91)."),
+    FLAG("device-independent", 0,
+         "From pairs, by the violation of Bell's inequality alone, trusting no device (E91; --bell 20%)."),
     FLAG("pairs", 0, "From entangled pairs (BBM92), even if a bb84 link joins the two."),
     TEXT("method", "M", "Error correction: auto, cascade, cascade-fast, ldpc, ... (auto)."),
     TEXT("qber-limit", "F", "Blocks with a higher error rate give no key (11%)."),
