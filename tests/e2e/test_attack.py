@@ -50,6 +50,8 @@ def attack(port, payloads, n, n_done, seconds):
 
 
 class Attack(unittest.TestCase):
+    limit_s = 600
+
     def setUp(self):
         self.lab = Lab("alice", "bob", "carol", link=IDEAL)
         self.addCleanup(self.lab.close)

@@ -92,6 +92,8 @@ def packages():
 
 @unittest.skipIf(REASON, REASON)
 class Containers(unittest.TestCase):
+    limit_s = 1700
+
     @classmethod
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory(prefix="qnetd-compose-")

@@ -132,6 +132,8 @@ class Worker(threading.Thread):
 
 
 class Crash(unittest.TestCase):
+    limit_s = (200 + 2 * KILLS) * SLOW
+
     def test_after_the_nth_message(self):
         """A sample of the crash matrix of tests/scenario/crash_matrix.c."""
         answered, service = [], []
@@ -260,6 +262,8 @@ class Crash(unittest.TestCase):
 
 
 class Cycles(unittest.TestCase):
+    limit_s = 200 + 2 * CYCLES
+
     def test_nothing_leaks(self):
         """Labs come up, work, lose a node and go down again: no process, file, socket or descriptor is left."""
         directory = tempfile.mkdtemp(prefix="qnetd-cycles-")

@@ -90,6 +90,8 @@ class Maker(threading.Thread):
 
 
 class Crashes(unittest.TestCase):
+    limit_s = 600
+
     def test_no_kill_loses_a_key_or_serves_it_twice(self):
         kills, seed = int(os.environ.get("QNETD_KEY_KILLS", "300")), random.randrange(1 << 32)
         print(f"seed {seed}, {kills} kills")

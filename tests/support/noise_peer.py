@@ -3,14 +3,17 @@
 a third time beside the daemon's and the unit test's. The standard library, and libsodium by ctypes for the curve and the
 cipher."""
 import base64
+import collections
 import ctypes
 import ctypes.util
 import hashlib
 import hmac
+import itertools
 import os
 import socket
 import struct
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import protolite  # noqa: E402
@@ -21,6 +24,7 @@ ENVELOPE = protolite.Schema(*ENVELOPE_FILES)
 CLASSICAL, QUANTUM = 0, 1
 CONTROL, ENVELOPES = 1, 2  # Kinds of frames.
 HANDSHAKE_NAME = b"Noise_XK_25519_ChaChaPoly_SHA256"
+ROUTING = {"from", "to", "from_incarnation", "to_incarnation", "seq", "ack", "channel", "hops"}  # Of an envelope without a body.
 TAG = 16
 
 sodium = ctypes.CDLL(ctypes.util.find_library("sodium") or "libsodium.so.23")
@@ -141,6 +145,14 @@ class Closed(Exception):
         self.reason, self.detail = reason, detail
 
 
+lives = itertools.count(int.from_bytes(os.urandom(2), "big") | 1, 2)
+
+
+def new_incarnation():
+    """The plane knows a life by 15 bits, and one that looks like an earlier one is fenced: so no two here look alike."""
+    return int.from_bytes(os.urandom(6), "big") << 15 | next(lives) & 0x7FFF
+
+
 class Peer:
     """A caller. Each step of the handshake is a method, so that a test may stop, repeat or change any; `open` does all of
     them. `hello` overrides fields of the Hello. `session_schema` and `schema` are the messages it knows."""
@@ -151,9 +163,12 @@ class Peer:
         self.private, self.remote = (base64.b64decode(key) if len(key) != 32 else key for key in (private, remote))
         self.network, self.plane, self.versions, self.node = network.encode(), plane, versions, node
         self.changes = hello or {}
-        self.incarnation = int.from_bytes(os.urandom(8), "big") | 1
+        self.incarnation = new_incarnation()
         self.tokens = []  # Of keep-alives that were answered.
+        self.timeout = timeout  # Of every wait for something particular, whatever else comes meanwhile.
+        self.seen = collections.deque(maxlen=8)  # The last that came: for whoever waits in vain.
         self.sent_seq = {0: 0, 1: 0}
+        self.acks = []  # Of envelopes without a body, in their order.
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout,
                                                source_address=(source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -236,6 +251,7 @@ class Peer:
     def receive(self):
         """The next frame: ("keep_alive", fields) or ("envelopes", [fields]). Keep-alives are answered. Closed at the end."""
         plain = self.receiving.open(self.read_block())
+        self.seen.append(plain[:100])
         if plain[0] == CONTROL:
             body = self.session_schema.decode("SessionControl", plain[1:])
             if "close" in body:
@@ -253,14 +269,23 @@ class Peer:
         while at < len(plain):
             (length,) = struct.unpack_from(">H", plain, at)
             found.append(self.schema.decode("Envelope", plain[at + 2:at + 2 + length]))
+            if found[-1].keys() <= ROUTING:
+                self.acks.append(found[-1].get("ack", 0))
             at += 2 + length
         return "envelopes", found
+
+    def receive_until(self, done, what):
+        """Receives until `done()`: every wait has an end, though keep-alives come for ever."""
+        deadline = time.monotonic() + self.timeout
+        while not done():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {self.timeout} s; the last frames were {[bytes(s).hex() for s in self.seen]}")
+            self.receive()
 
     def ping(self, token=99):
         """Returns when the daemon has answered, and so has dealt with all that was sent before; else raises Closed."""
         self.send_frame(self.control({"keep_alive": {"token": token}}))
-        while token not in self.tokens:
-            self.receive()
+        self.receive_until(lambda: token in self.tokens, "the answer to a keep-alive")
         self.tokens.remove(token)
 
     def rekey(self):
@@ -269,13 +294,12 @@ class Peer:
 
     def expect_close(self):
         """What the daemon says last: the Closed."""
-        while True:
-            try:
-                self.receive()
-            except Closed as closed:
-                return closed
-            except (BrokenPipeError, ConnectionResetError):
-                return Closed()
+        try:
+            self.receive_until(lambda: False, "the end of the session")
+        except Closed as closed:
+            return closed
+        except (BrokenPipeError, ConnectionResetError):
+            return Closed()
 
     def close(self):
         self.socket.close()

@@ -3,6 +3,7 @@
 
 A configuration is a build folder with its own compiler and options. Meson runs the programs; what is counted are the test
 cases inside them, read from the JUnit file it writes."""
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,29 @@ def cases(folder):
             yield f"{suite.get('name')}: {case.get('name')}", "failed" if bad else "skipped" if skipped else "passed", case
 
 
+def ended_badly(folder):
+    """What the programs that failed said last: where a long log is cut in the middle, its end still tells why."""
+    with open(os.path.join(ROOT, folder, "meson-logs", "testlog.json"), encoding="utf-8") as file:
+        for program in map(json.loads, file):
+            if program["result"] in ("OK", "EXPECTEDFAIL", "SKIP"):
+                continue
+            print(f"-- {folder}: {program['name']}: {program['result']} after {program['duration']:.0f} s")
+            for line in said((program.get("stdout") or "").splitlines()) + (program.get("stderr") or "").splitlines()[-20:]:
+                print("   " + line[:300])
+
+
+def said(lines, n_max=40):
+    """Of each case of a TAP stream that failed, it and what follows it; of a program that was stopped, also the end."""
+    found, inside = [], 0
+    for line in lines:
+        if line.startswith(("ok ", "not ok ")):
+            inside = n_max if line.startswith("not ok") else 0
+        if inside > 0:
+            found.append(line)
+            inside -= 1
+    return found[:5 * n_max] or lines[-n_max:]
+
+
 def fuzz(minutes, targets):
     """Only the fuzz targets, for longer: what is found stays in build-fuzz/found."""
     if not build(*FUZZ[:3]):
@@ -98,6 +122,8 @@ def main():
         if done.returncode != 0 and count["failed"] == 0:
             print(f"FAILED {folder}: a test program ended badly; see above")
             count["failed"] += 1
+        if done.returncode != 0:
+            ended_badly(folder)
         for outcome in total:
             total[outcome] += count[outcome]
         print(f"== {folder}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped; "

@@ -2,15 +2,32 @@
 """Runs a file of unittest cases and tells the outcome of each in TAP, so that they are counted one by one."""
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 import unittest
+
+
+LIMIT_S = 200  # Of one case, if it names no `limit_s`: what waits for ever is told by its name and place, and the rest goes on.
+
+
+def too_long(_number, _frame):
+    raise TimeoutError("the case takes too long")
 
 
 class Tap(unittest.TestResult):
     def __init__(self):
         super().__init__()
         self.n = 0
+        signal.signal(signal.SIGALRM, too_long)
+
+    def startTest(self, test):
+        super().startTest(test)
+        signal.alarm(getattr(test, "limit_s", LIMIT_S))
+
+    def stopTest(self, test):
+        signal.alarm(0)
+        super().stopTest(test)
 
     def line(self, test, ok, note=""):
         self.n += 1
