@@ -104,7 +104,14 @@ def main():
         command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs"]
         for suite in suites or []:
             command += ["--suite", "e2e" if suite == "sanitized" and "--sanitized" in sys.argv else suite]
-        command += [f"*{name}*" for name in arguments]
+        if arguments:
+            listed = run(["meson", "test", "-C", folder, "--list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+            names = [line.rpartition(" / ")[2] for line in listed.splitlines() if " / " in line]
+            chosen = [name for name in names if any(a in name for a in arguments)]
+            if not chosen:
+                print(f"tests/run: error: no test's name contains {' or '.join(arguments)}; there are: {' '.join(names)}")
+                return 2
+            command += chosen
         environment = {**os.environ, "QNETD_CONTAINERS": "1" if "--containers" in sys.argv else "0", "QNETD_BUILD": os.path.join(ROOT, folder), "ASAN_OPTIONS": "detect_leaks=1",
                        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
         junit = os.path.join(ROOT, folder, "meson-logs", "testlog.junit.xml")
