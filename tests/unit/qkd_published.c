@@ -13,8 +13,9 @@
 
 enum { STRIP = 10000, STRIPS_AT_ONCE = 10, POINTS = 7, MOST_ERRORS = STRIP / 4 };
 
-/* Published by cascade-cpp, from 10,000 runs of 10,000 bits: f, and the frame error rate. Where it is below the
- * resolution of that, 1e-3 is meant. */
+/* Published by cascade-cpp, from 10,000 runs of 10,000 bits: f, and the frame error rate. Where that is below the
+ * resolution, 1e-3 is meant. That of biconf and yanetal is 1e-3 and 2e-3, but looks at half of the bits and at one set
+ * of shuffles (lib/qkd/README.md); 2e-3 (at high rates) and 3e-3 are what the reference has. */
 static const double published_qber[POINTS] = {0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.11};
 static const struct published_row {
     enum qn_cascade_variant variant;
@@ -23,8 +24,8 @@ static const struct published_row {
     size_t strips; /* Of the suite's sample. Of some, what is disclosed varies much. */
 } published_rows[] = {
     {QN_CASCADE_ORIGINAL, "original", {1.134, 1.143, 1.159, 1.174, 1.185, 1.217, 1.242}, 1.4e-3, 200},
-    {QN_CASCADE_BICONF, "biconf", {1.129, 1.101, 1.090, 1.086, 1.093, 1.107, 1.114}, 1e-3, 400},
-    {QN_CASCADE_YANETAL, "yanetal", {1.123, 1.095, 1.084, 1.078, 1.077, 1.097, 1.095}, 2e-3, 500},
+    {QN_CASCADE_BICONF, "biconf", {1.129, 1.101, 1.090, 1.086, 1.093, 1.107, 1.114}, 2e-3, 400},
+    {QN_CASCADE_YANETAL, "yanetal", {1.123, 1.095, 1.084, 1.078, 1.077, 1.097, 1.095}, 3e-3, 500},
     {QN_CASCADE_OPTION3, "option3", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3, 200},
     {QN_CASCADE_OPTION4, "option4", {1.141, 1.111, 1.100, 1.091, 1.106, 1.114, 1.129}, 1e-3, 200},
     {QN_CASCADE_OPTION7, "option7", {1.172, 1.122, 1.098, 1.152, 1.114, 1.095, 1.154}, 1e-3, 500},
