@@ -57,7 +57,7 @@ static void crash(struct lane *lane) {
 static void carry_out(struct daemon *daemon, const struct qn_actions *actions) {
     for (size_t i = 0; i < actions->len; i++) {
         const struct qn_action *action = &actions->list[i];
-        const uint8_t *bytes = action->len > 0 ? actions->bytes.data + action->offset : NULL;
+        const uint8_t *bytes = qn_action_bytes(actions, action);
         struct peer *peer;
         switch (action->type) {
         case QN_ACTION_SEND:

@@ -46,8 +46,10 @@ static inline void list_remove(struct list *item) { /* A removed item may be rem
 struct held { /* An envelope on its way through the fibre: given to the driver when its light time is over. */
     struct held *next;
     uint64_t due_ns;
+    struct qn_channel_item *item; /* Whose bytes they are, kept; NULL: they are in `own`. */
+    const uint8_t *bytes;
     size_t len;
-    uint8_t bytes[];
+    uint8_t own[];
 };
 
 struct neighbour { /* A node we have sessions with. */
@@ -113,7 +115,20 @@ int node_send_packed(struct qn_node *node, uint16_t to, uint32_t field, const ui
 /* Sends photons to a neighbour (or to ourselves): lost if the quantum port is down. */
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon);
 int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message);
-void node_flush_plane(struct qn_node *node);     /* Carries out what the quantum plane has produced. */
+void node_flush_plane(struct qn_node *node); /* Carries out what the quantum plane has produced. */
+/* fibre.c */
+#define FIBRE_HOLDS ((size_t)4 << 20) /* Bytes on their way to one neighbour. */
+struct parcel {                       /* What is sent: borrowed bytes; or an item's, which are better kept. */
+    const uint8_t *bytes;
+    size_t len;
+    struct qn_channel_item *item; /* Or NULL. */
+};
+/* True if it was given to a session. Messages of the quantum plane use the classical session if they must. */
+bool fibre_send(struct qn_node *node, uint16_t hop, enum qn_plane_id plane, const struct parcel *parcel);
+bool fibre_is_up(const struct qn_node *node, uint16_t hop, enum qn_plane_id plane);
+void fibre_on_due(void *context, struct qn_timer *timer); /* A neighbour's: a message has arrived. */
+void fibre_free(struct held *held);                       /* All of the list. */
+
 void transport_send_plane(struct qn_node *node); /* Puts what the plane says on its channels. */
 int transport_init(struct qn_node *node);
 void transport_release(struct qn_node *node);
@@ -482,6 +497,8 @@ struct qn_node {
     bool public_seed; /* Secret numbers are repeatable: of a simulation. */
     char software[48];
     struct qn_actions actions;
+    struct qn_channel_item **kept; /* Owned, and each kept: whose bytes the actions have. */
+    size_t n_kept, cap_kept;
     struct qn_timers timers;
     struct qn_arena arena, request_arena;
     struct qn_csprng secret;
@@ -531,6 +548,9 @@ struct qn_node {
 int node_begin_life(struct qn_node *node); /* With node->incarnation: an empty plane, no message on its way. */
 void node_abandon_ops(struct qn_node *node, int error);
 void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len); /* Appends an action. */
+/* The same without copying: the bytes, the item's with a header before them, stay as they are until the next step. */
+void node_act_kept(struct qn_node *node, struct qn_action action, struct qn_channel_item *item, const uint8_t *bytes,
+                   size_t len);
 enum { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARNING, LEVEL_ERROR };
 void node_event(struct qn_node *node, unsigned level, const char *code, const char *subject, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -15,23 +15,63 @@
 #include "node/internal.h"
 #include "node/keys.h"
 
-void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len) {
+#define SCRATCH_LEAST 4096 /* So that an answer of usual length is not lost for want of memory. */
+
+/* As if it were lost on the way: channels send again, users time out. */
+static void drop(struct qn_node *node, const struct qn_action *action) {
+    node->n_dropped++;
+    if (action->job != NULL) action->job->free(action->job);
+}
+
+static struct qn_action *append_action(struct qn_node *node, const struct qn_action *action) { /* NULL: dropped. */
     struct qn_actions *actions = &node->actions;
     if (actions->len == actions->cap) {
         size_t cap = actions->cap == 0 ? 64 : actions->cap * 2;
         struct qn_action *list = realloc(actions->list, cap * sizeof *list);
-        if (list == NULL) goto full;
+        if (list == NULL) {
+            drop(node, action);
+            return NULL;
+        }
         actions->list = list;
         actions->cap = cap;
     }
-    action.offset = actions->bytes.len;
+    actions->list[actions->len] = *action;
+    return &actions->list[actions->len++];
+}
+
+void node_act(struct qn_node *node, struct qn_action action, const void *bytes, size_t len) {
+    action.offset = node->actions.bytes.len;
     action.len = len;
-    if (qn_buf_append(&actions->bytes, bytes, len) < 0) goto full;
-    actions->list[actions->len++] = action;
-    return;
-full: /* As if it were lost on the way: channels send again, users time out. */
-    node->n_dropped++;
-    if (action.job != NULL) action.job->free(action.job);
+    if (qn_buf_append(&node->actions.bytes, bytes, len) < 0)
+        drop(node, &action);
+    else
+        append_action(node, &action);
+}
+
+void node_act_kept(struct qn_node *node, struct qn_action action, struct qn_channel_item *item, const uint8_t *bytes,
+                   size_t len) {
+    if (node->n_kept == node->cap_kept) {
+        size_t cap = node->cap_kept == 0 ? 16 : node->cap_kept * 2;
+        struct qn_channel_item **kept = realloc(node->kept, cap * sizeof(struct qn_channel_item *));
+        if (kept == NULL) {
+            drop(node, &action);
+            return;
+        }
+        node->kept = kept;
+        node->cap_kept = cap;
+    }
+    action.kept = bytes;
+    action.len = len;
+    if (append_action(node, &action) == NULL) return;
+    qn_channel_keep(item);
+    node->kept[node->n_kept++] = item;
+}
+
+static void clear_actions(struct qn_node *node) {
+    if (node->wipe_actions) sodium_memzero(node->actions.bytes.data, node->actions.bytes.len);
+    node->wipe_actions = false;
+    node->actions.len = node->actions.bytes.len = 0;
+    while (node->n_kept > 0) qn_channel_drop(node->kept[--node->n_kept]);
 }
 
 void node_event(struct qn_node *node, unsigned level, const char *code, const char *subject, const char *format, ...) {
@@ -129,6 +169,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     qn_rng_init(&node->physics, topology->seed, "physics", config->self);
     qn_rng_init(&node->choices, topology->seed, "choices", config->self);
     int rc = qn_timers_reserve(&node->timers, 64); /* More than a node needs to begin. */
+    if (rc == 0) rc = qn_buf_reserve(&node->scratch, SCRATCH_LEAST);
     if (rc == 0) rc = qn_arena_init(&node->arena, QN_ARENA_SIZE);
     if (rc == 0) rc = qn_arena_init(&node->request_arena, QN_ARENA_SIZE);
     if (rc == 0) rc = transport_init(node);
@@ -178,6 +219,8 @@ void qn_node_free(struct qn_node *node) {
     qn_csprng_release(&node->secret);
     sodium_munlock(&node->secret, sizeof node->secret);
     qn_timers_release(&node->timers);
+    clear_actions(node);
+    free(node->kept);
     free(node->actions.list);
     qn_buf_release(&node->actions.bytes);
     free(node);
@@ -225,9 +268,7 @@ static void settle(struct qn_node *node) {
 int qn_node_step(struct qn_node *node, const struct qn_event *event, const struct qn_actions **ret_actions) {
     assert(event->now_ns >= node->now_ns);
     node->now_ns = event->now_ns;
-    if (node->wipe_actions) sodium_memzero(node->actions.bytes.data, node->actions.bytes.len);
-    node->wipe_actions = false;
-    node->actions.len = node->actions.bytes.len = 0;
+    clear_actions(node);
     *ret_actions = &node->actions;
     qn_plane_set_time(node->plane, node->now_ns);
     int rc = 0;

@@ -41,8 +41,9 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node);
 void qn_node_free(struct qn_node *node);
 
 /* Work of more than about a millisecond. `run` touches only the job, so any thread may call it; the driver then gives
- * the job back with QN_EVENT_JOB, on its own thread. A driver that stops early calls `free`. What was begun first should
- * be finished first: of jobs that wait for a thread, the one with the lowest rank goes next. No result depends on it. */
+ * the job back with QN_EVENT_JOB, on its own thread. A driver that stops early calls `free`. What was begun first
+ * should be finished first: of jobs that wait for a thread, the one with the lowest rank goes next. No result depends
+ * on it. */
 struct qn_job {
     void (*run)(struct qn_job *job);
     void (*free)(struct qn_job *job);
@@ -99,7 +100,8 @@ struct qn_action {
     bool on;
     uint64_t incarnation;
     uint64_t client;
-    size_t offset, len; /* Of the bytes, in qn_actions.bytes. */
+    const uint8_t *kept; /* The bytes; NULL if they are in qn_actions.bytes: use qn_action_bytes. */
+    size_t offset, len;
     struct qn_job *job;
     struct qn_store_op *store;
 };
@@ -109,6 +111,11 @@ struct qn_actions {
     size_t len, cap;
     struct qn_buf bytes;
 };
+
+static inline const uint8_t *qn_action_bytes(const struct qn_actions *actions, const struct qn_action *action) {
+    if (action->kept != NULL || action->len == 0) return action->kept;
+    return actions->bytes.data + action->offset;
+}
 
 /* Borrowed until the next step. Fails only with -QN_ENOMEM or -QN_EPROTOCOL (the peer's bytes are wrong: close the
  * session); the actions are valid on failure too. */

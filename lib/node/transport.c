@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Envelopes between nodes. Each pair of incarnations has a channel a plane (wire/channel.h): what is sent arrives in
  * order and exactly once as long as both live, however often sessions break. Neighbours relay for others and keep no
- * state.
+ * state. fibre.c has the way to a neighbour.
  *
  * Classical envelopes wait here for the light time of each link; the quantum plane's do not, as they are the
  * simulator's own. Hosting messages use the quantum session, or the classical one while that is down, and go round
@@ -14,7 +14,6 @@
 #include "node/internal.h"
 #include "node/keys.h"
 
-#define HELD_LIMIT ((size_t)4 << 20)
 #define MAX_HOPS 64
 #define ACK_EVERY 64
 #define NOBODY 1 /* An incarnation that no process has, but by a chance of 2^-63. */
@@ -81,79 +80,14 @@ static size_t put_header(const struct qn_node *node, uint8_t *to, const struct w
     }
     return n;
 }
-#define HEADER_MAX 64
-
-/* ---- the way to a neighbour ---- */
-
-static void release_held(struct qn_node *node, struct neighbour *neighbour) {
-    while (neighbour->first != NULL && neighbour->first->due_ns <= node->now_ns) {
-        struct held *held = neighbour->first;
-        neighbour->first = held->next;
-        if (neighbour->first == NULL) neighbour->last = NULL;
-        neighbour->held_bytes -= held->len;
-        if (neighbour->up[QN_CLASSICAL])
-            node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_CLASSICAL, .peer = neighbour->id},
-                     held->bytes, held->len);
-        free(held);
-    }
-    if (neighbour->first != NULL) node_timer(node, &neighbour->timer, neighbour->first->due_ns);
-}
-
-static void on_held_due(void *context, struct qn_timer *timer) {
-    release_held(context, CONTAINER_OF(timer, struct neighbour, timer));
-}
-
-static void send_classical(struct qn_node *node, struct neighbour *neighbour, const uint8_t *bytes, size_t len) {
-    uint64_t delay = neighbour->delay_ns + neighbour->extra_delay_ns;
-    if (delay == 0 && neighbour->first == NULL) {
-        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = QN_CLASSICAL, .peer = neighbour->id}, bytes,
-                 len);
-        return;
-    }
-    struct held *held = neighbour->held_bytes + len > HELD_LIMIT ? NULL : malloc(sizeof *held + len);
-    if (held == NULL) { /* The channel sends it again. */
-        node->n_dropped++;
-        return;
-    }
-    held->next = NULL;
-    held->due_ns = node->now_ns + delay;
-    if (neighbour->last != NULL && held->due_ns < neighbour->last->due_ns) held->due_ns = neighbour->last->due_ns;
-    held->len = len;
-    memcpy(held->bytes, bytes, len);
-    if (neighbour->last != NULL)
-        neighbour->last->next = held;
-    else {
-        neighbour->first = held;
-        node_timer(node, &neighbour->timer, held->due_ns);
-    }
-    neighbour->last = held;
-    neighbour->held_bytes += len;
-}
-
-/* True if it was given to a session. */
-static bool send_hop(struct qn_node *node, uint16_t hop, enum qn_plane_id plane, const uint8_t *bytes, size_t len) {
-    struct neighbour *neighbour = node_neighbour(node, hop);
-    if (neighbour == NULL) return false;
-    if (plane == QN_CLASSICAL) {
-        if (!neighbour->up[QN_CLASSICAL]) return false;
-        send_classical(node, neighbour, bytes, len);
-        return true;
-    }
-    for (int session = QN_QUANTUM; session >= QN_CLASSICAL; session--) {
-        if (!neighbour->up[session]) continue;
-        node_act(node, (struct qn_action){.type = QN_ACTION_SEND, .plane = (enum qn_plane_id)session, .peer = hop},
-                 bytes, len);
-        return true;
-    }
-    return false;
-}
-
-static bool hop_is_up(const struct qn_node *node, uint16_t hop, enum qn_plane_id plane) {
-    const struct neighbour *neighbour = node_neighbour(node, hop);
-    return neighbour != NULL && (neighbour->up[QN_CLASSICAL] || (plane == QN_QUANTUM && neighbour->up[QN_QUANTUM]));
-}
+#define HEADER_MAX QN_CHANNEL_HEADROOM
+#define KEEP_LEAST 1024 /* Bytes from which it is cheaper to keep a message than to copy it. */
 
 /* ---- channels ---- */
+
+static bool send_hop(struct qn_node *node, uint16_t hop, enum qn_plane_id plane, const uint8_t *bytes, size_t len) {
+    return fibre_send(node, hop, plane, &(struct parcel){.bytes = bytes, .len = len});
+}
 
 static uint64_t resend_after(const struct qn_node *node, const struct way *way) {
     const struct neighbour *hop = node_neighbour(node, way->remote->next_hop);
@@ -166,15 +100,31 @@ static uint16_t hop_of(const struct way *way) {
     return way->plane == QN_QUANTUM ? way->remote->host_hop : way->remote->next_hop;
 }
 
-static void pump(struct qn_node *node, struct way *way) { /* Puts what is unsent on its way, while there is one. */
-    if (!hop_is_up(node, hop_of(way), way->plane)) return;
-    for (const struct qn_channel_item *item; (item = qn_channel_next(&way->channel)) != NULL;) {
-        uint8_t header[HEADER_MAX];
-        size_t n = put_header(node, header, way, item->seq);
+/* An item with its header. One whose bytes are still in somebody's hands, with an earlier header, is copied. */
+static int address(struct qn_node *node, const struct way *way, struct qn_channel_item *item,
+                   struct parcel *ret_parcel) {
+    uint8_t header[HEADER_MAX];
+    size_t n = put_header(node, header, way, item->seq);
+    if (item->n_users > 1) {
         struct qn_buf *scratch = &node->scratch;
         scratch->len = 0;
-        if (qn_buf_append(scratch, header, n) < 0 || qn_buf_append(scratch, item->bytes, item->len) < 0) break;
-        send_hop(node, hop_of(way), way->plane, scratch->data, scratch->len);
+        if (qn_buf_append(scratch, header, n) < 0 || qn_buf_append(scratch, item->bytes, item->len) < 0)
+            return -QN_ENOMEM;
+        *ret_parcel = (struct parcel){.bytes = scratch->data, .len = scratch->len};
+        return 0;
+    }
+    memcpy(item->bytes - n, header, n);
+    *ret_parcel = (struct parcel){.bytes = item->bytes - n, .len = n + item->len};
+    if (ret_parcel->len >= KEEP_LEAST) ret_parcel->item = item;
+    return 0;
+}
+
+static void pump(struct qn_node *node, struct way *way) { /* Puts what is unsent on its way, while there is one. */
+    if (!fibre_is_up(node, hop_of(way), way->plane)) return;
+    for (struct qn_channel_item *item; (item = qn_channel_next(&way->channel)) != NULL;) {
+        struct parcel parcel;
+        if (address(node, way, item, &parcel) < 0) break;
+        fibre_send(node, hop_of(way), way->plane, &parcel);
         way->channel.acknowledged = way->channel.received;
         qn_timers_clear(&node->timers, &way->acknowledge);
     }
@@ -212,9 +162,23 @@ void transport_repeat(struct qn_node *node, struct way *way) {
     pump(node, way);
 }
 
-static int push(struct qn_node *node, struct way *way, const uint8_t *bytes, size_t len) {
+struct parts { /* A packed envelope; or the body of one, with its field's tag and length before it. */
+    uint8_t tag[2 * 10];
+    size_t tag_len;
+    const uint8_t *body;
+    size_t len;
+};
+
+static struct parts parts_of(uint32_t field, const uint8_t *body, size_t len) {
+    struct parts parts = {.body = body, .len = len};
+    parts.tag_len = put_varint(parts.tag, field << 3 | 2);
+    parts.tag_len += put_varint(parts.tag + parts.tag_len, len);
+    return parts;
+}
+
+static int push(struct qn_node *node, struct way *way, const struct parts *parts) {
     if (way->remote->next_hop == QN_NO_NODE) return -QN_ENO_ROUTE;
-    int rc = qn_channel_push(&way->channel, bytes, len);
+    int rc = qn_channel_push_parts(&way->channel, parts->tag, parts->tag_len, parts->body, parts->len);
     if (rc < 0) {
         node->n_dropped++;
         return rc;
@@ -238,11 +202,12 @@ static int pack(struct qn_node *node, const Qnet__V1__Envelope *envelope, uint8_
     return 0;
 }
 
-static int keep_local(struct qn_node *node, const uint8_t *bytes, size_t len) {
-    struct held *held = malloc(sizeof *held + len);
+static int keep_local(struct qn_node *node, const struct parts *parts) {
+    struct held *held = malloc(sizeof *held + parts->tag_len + parts->len);
     if (held == NULL) return -QN_ENOMEM;
-    *held = (struct held){.len = len};
-    memcpy(held->bytes, bytes, len);
+    *held = (struct held){.bytes = held->own, .len = parts->tag_len + parts->len};
+    memcpy(held->own, parts->tag, parts->tag_len);
+    memcpy(held->own + parts->tag_len, parts->body, parts->len);
     if (node->local_last != NULL)
         node->local_last->next = held;
     else
@@ -251,25 +216,21 @@ static int keep_local(struct qn_node *node, const uint8_t *bytes, size_t len) {
     return 0;
 }
 
+static int send_parts(struct qn_node *node, uint16_t to, enum qn_plane_id plane, const struct parts *parts) {
+    return to == node->self ? keep_local(node, parts) : push(node, &node->remotes[to].ways[plane], parts);
+}
+
 int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope) {
     uint8_t *bytes;
     size_t len;
     int rc = pack(node, envelope, &bytes, &len);
-    if (rc < 0) return rc;
-    return to == node->self ? keep_local(node, bytes, len)
-                            : push(node, &node->remotes[to].ways[QN_CLASSICAL], bytes, len);
+    return rc < 0 ? rc : send_parts(node, to, QN_CLASSICAL, &(struct parts){.body = bytes, .len = len});
 }
 
 int node_send_packed(struct qn_node *node, uint16_t to, uint32_t field, const uint8_t *bytes, size_t len) {
-    uint8_t tag[2 * 10];
-    size_t n = put_varint(tag, field << 3 | 2);
-    n += put_varint(tag + n, len);
-    struct qn_buf *buf = &node->packed;
-    buf->len = 0;
-    if (n + len > QN_ENVELOPE_MAX - HEADER_MAX) return -QN_ELIMIT;
-    if (qn_buf_append(buf, tag, n) < 0 || qn_buf_append(buf, bytes, len) < 0) return -QN_ENOMEM;
-    return to == node->self ? keep_local(node, buf->data, buf->len)
-                            : push(node, &node->remotes[to].ways[QN_CLASSICAL], buf->data, buf->len);
+    struct parts parts = parts_of(field, bytes, len);
+    if (parts.tag_len + len > QN_ENVELOPE_MAX - HEADER_MAX) return -QN_ELIMIT;
+    return send_parts(node, to, QN_CLASSICAL, &parts);
 }
 
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon) {
@@ -284,7 +245,7 @@ int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon
     size_t len;
     int rc = pack(node, &envelope, &bytes, &len);
     if (rc < 0) return rc;
-    if (to == node->self) return keep_local(node, bytes, len);
+    if (to == node->self) return keep_local(node, &(struct parts){.body = bytes, .len = len});
     const struct neighbour *neighbour = node_neighbour(node, to);
     if (neighbour == NULL) return -QN_ENO_ROUTE;
     if (!neighbour->up[QN_QUANTUM]) return -QN_EPEER_DOWN;
@@ -329,8 +290,7 @@ int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *m
     size_t len;
     int rc = pack(node, &envelope, &bytes, &len);
     if (rc < 0) return rc;
-    return to == node->self ? keep_local(node, bytes, len)
-                            : push(node, &node->remotes[to].ways[QN_QUANTUM], bytes, len);
+    return send_parts(node, to, QN_QUANTUM, &(struct parts){.body = bytes, .len = len});
 }
 
 /* Somebody has heard of a life that this node has not met: a message for none of its lives makes it say who it is. */
@@ -357,13 +317,8 @@ static void on_contact_due(void *context, struct qn_timer *timer) {
 void transport_send_plane(struct qn_node *node) {
     struct qn_plane_out out;
     while (qn_plane_next_out(node->plane, &out)) { /* Envelope field 16, without packing the message again. */
-        uint8_t tag[16];
-        size_t n = put_varint(tag, 16 << 3 | 2);
-        n += put_varint(tag + n, out.len);
-        struct qn_buf *buf = &node->packed;
-        buf->len = 0;
-        if (qn_buf_append(buf, tag, n) < 0 || qn_buf_append(buf, out.bytes, out.len) < 0) continue;
-        push(node, &node->remotes[out.to].ways[QN_QUANTUM], buf->data, buf->len);
+        struct parts parts = parts_of(16, out.bytes, out.len);
+        push(node, &node->remotes[out.to].ways[QN_QUANTUM], &parts);
     }
     if (node->contact.slot == 0 && qn_plane_mark_unmet(node->plane, NULL)) make_contact(node);
 }
@@ -623,26 +578,18 @@ void transport_forget(struct qn_node *node, uint16_t peer) {
     }
 }
 
-static void free_held(struct held *held) {
-    while (held != NULL) {
-        struct held *next = held->next;
-        free(held);
-        held = next;
-    }
-}
-
 /* A new life of this node: nothing is on its way, nobody has been met. */
 void transport_start(struct qn_node *node) {
     for (size_t i = 0; i < node->topology->n_nodes; i++) transport_forget(node, (uint16_t)i);
     for (size_t i = 0; i < node->n_neighbours; i++) {
         struct neighbour *neighbour = &node->neighbours[i];
-        free_held(neighbour->first);
+        fibre_free(neighbour->first);
         neighbour->first = neighbour->last = NULL;
         neighbour->held_bytes = 0;
         neighbour->was_up = false;
         qn_timers_clear(&node->timers, &neighbour->timer);
     }
-    free_held(node->local_first);
+    fibre_free(node->local_first);
     node->local_first = node->local_last = NULL;
     reach_start(node);
 }
@@ -670,7 +617,7 @@ int transport_init(struct qn_node *node) {
         if (i == node->self || !qn_topology_is_neighbour(node->topology, node->self, (uint16_t)i)) continue;
         struct neighbour *neighbour = &node->neighbours[next++];
         neighbour->id = (uint16_t)i;
-        neighbour->timer.fire = on_held_due;
+        neighbour->timer.fire = fibre_on_due;
         node->neighbour_of[i] = neighbour;
     }
     return route_hops(node);
@@ -679,7 +626,7 @@ int transport_init(struct qn_node *node) {
 void transport_check(const struct qn_node *node) {
     for (size_t i = 0; i < node->n_neighbours; i++) {
         const struct neighbour *neighbour = &node->neighbours[i];
-        assert(neighbour->held_bytes <= HELD_LIMIT && (neighbour->first == NULL) == (neighbour->held_bytes == 0));
+        assert(neighbour->held_bytes <= FIBRE_HOLDS && (neighbour->first == NULL) == (neighbour->held_bytes == 0));
     }
     for (size_t i = 0; i < node->topology->n_nodes; i++)
         for (int plane = 0; plane < 2; plane++) qn_channel_check(&node->remotes[i].ways[plane].channel);
@@ -699,8 +646,8 @@ void transport_release(struct qn_node *node) {
     for (size_t i = 0; node->remotes != NULL && i < node->topology->n_nodes; i++)
         for (int plane = 0; plane < 2; plane++) qn_channel_release(&node->remotes[i].ways[plane].channel);
     for (size_t i = 0; node->remotes != NULL && i < node->topology->n_nodes; i++) reach_forget(&node->remotes[i]);
-    for (size_t i = 0; node->neighbours != NULL && i < node->n_neighbours; i++) free_held(node->neighbours[i].first);
-    free_held(node->local_first);
+    for (size_t i = 0; node->neighbours != NULL && i < node->n_neighbours; i++) fibre_free(node->neighbours[i].first);
+    fibre_free(node->local_first);
     route_release(node);
     free(node->remotes);
     free(node->neighbours);

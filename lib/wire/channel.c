@@ -11,13 +11,20 @@
 #define DEFAULT_LIMIT ((size_t)4 << 20)
 
 int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len) {
-    size_t limit = channel->limit_bytes != 0 ? channel->limit_bytes : DEFAULT_LIMIT;
+    return qn_channel_push_parts(channel, bytes, len, NULL, 0);
+}
+
+int qn_channel_push_parts(struct qn_channel *channel, const uint8_t *first, size_t first_len, const uint8_t *second,
+                          size_t second_len) {
+    size_t limit = channel->limit_bytes != 0 ? channel->limit_bytes : DEFAULT_LIMIT, len = first_len + second_len;
     if (len > limit || channel->queued_bytes > limit - len) return -QN_EBUSY;
-    struct qn_channel_item *item = malloc(sizeof *item + len); /* The bytes lie behind the item. */
+    struct qn_channel_item *item = malloc(sizeof *item + QN_CHANNEL_HEADROOM + len); /* The bytes lie behind it. */
     if (item == NULL) return -QN_ENOMEM;
     if (channel->next_seq == 0) channel->next_seq = 1;
-    *item = (struct qn_channel_item){.seq = channel->next_seq++, .bytes = (uint8_t *)(item + 1), .len = len};
-    if (len > 0) memcpy(item->bytes, bytes, len);
+    *item = (struct qn_channel_item){
+        .seq = channel->next_seq++, .bytes = (uint8_t *)(item + 1) + QN_CHANNEL_HEADROOM, .len = len, .n_users = 1};
+    if (first_len > 0) memcpy(item->bytes, first, first_len);
+    if (second_len > 0) memcpy(item->bytes + first_len, second, second_len);
     if (channel->last != NULL)
         channel->last->next = item;
     else
@@ -28,7 +35,13 @@ int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len
     return 0;
 }
 
-const struct qn_channel_item *qn_channel_next(struct qn_channel *channel) {
+void qn_channel_keep(struct qn_channel_item *item) { item->n_users++; }
+
+void qn_channel_drop(struct qn_channel_item *item) {
+    if (--item->n_users == 0) free(item);
+}
+
+struct qn_channel_item *qn_channel_next(struct qn_channel *channel) {
     struct qn_channel_item *item = channel->unsent;
     if (item == NULL) return NULL;
     channel->unsent = item->next;
@@ -44,7 +57,7 @@ static void drop_first(struct qn_channel *channel) {
     if (channel->first == NULL) channel->last = NULL;
     if (channel->unsent == item) channel->unsent = item->next;
     channel->queued_bytes -= item->len;
-    free(item);
+    qn_channel_drop(item);
 }
 
 void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack) {

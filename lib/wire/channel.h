@@ -10,10 +10,12 @@
  * half of one direction pair. Payloads are opaque. It does not pack envelopes: the node writes (seq, ack) into them. */
 struct qn_channel_item {
     uint64_t seq;
-    uint8_t *bytes; /* Owned by the channel until acknowledged. */
+    uint8_t *bytes; /* QN_CHANNEL_HEADROOM bytes before them are for whoever sends the item, to put a header there. */
     size_t len;
+    unsigned n_users; /* The channel, until it is acknowledged, and whoever keeps it. */
     struct qn_channel_item *next;
 };
+#define QN_CHANNEL_HEADROOM 64
 
 struct qn_channel {
     uint64_t next_seq;                    /* Of the next payload sent; starts at 1 (0 counts as 1). */
@@ -27,8 +29,14 @@ struct qn_channel {
 
 /* Copies. -QN_EBUSY at the limit, -QN_ENOMEM. */
 int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len);
+/* The same with a payload of two parts, one after the other. */
+int qn_channel_push_parts(struct qn_channel *channel, const uint8_t *first, size_t first_len, const uint8_t *second,
+                          size_t second_len);
 /* Next to transmit, marked as sent; NULL if none. */
-const struct qn_channel_item *qn_channel_next(struct qn_channel *channel);
+struct qn_channel_item *qn_channel_next(struct qn_channel *channel);
+/* Bytes of an item that is being sent stay, whatever becomes of it in the channel, until they are dropped. */
+void qn_channel_keep(struct qn_channel_item *item);
+void qn_channel_drop(struct qn_channel_item *item);
 /* All unacknowledged become unsent: after a break or a time-out. */
 void qn_channel_rewind(struct qn_channel *channel);
 /* Frees what has arrived; ignores nonsense. */
@@ -37,6 +45,6 @@ void qn_channel_on_ack(struct qn_channel *channel, uint64_t ack);
 bool qn_channel_on_seq(struct qn_channel *channel, uint64_t seq);
 bool qn_channel_owes_ack(const struct qn_channel *channel);
 void qn_channel_check(const struct qn_channel *channel); /* Asserts its limit and its order. */
-void qn_channel_release(struct qn_channel *channel); /* All-zero again, but the limit. */
+void qn_channel_release(struct qn_channel *channel);     /* All-zero again, but the limit. */
 
 #endif

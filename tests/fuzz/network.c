@@ -113,7 +113,7 @@ static int step(struct world *world, uint16_t node, struct qn_event event) {
     size_t n_cut = 0;
     for (size_t i = 0; i < actions->len; i++) {
         const struct qn_action *action = &actions->list[i];
-        const uint8_t *bytes = actions->bytes.data + action->offset;
+        const uint8_t *bytes = qn_action_bytes(actions, action);
         switch (action->type) {
         case QN_ACTION_SEND:
             add(way_of(world, node, action->peer, action->plane), bytes, action->len);

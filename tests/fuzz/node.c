@@ -118,7 +118,7 @@ static int step(struct world *world, struct qn_event event) {
     int rc = qn_node_step(world->node, &event, &actions);
     FUZZ_CHECK(rc == 0 || rc == -QN_EPROTOCOL);
     for (size_t i = 0; i < actions->len; i++)
-        carry_out(world, &actions->list[i], actions->bytes.data + actions->list[i].offset);
+        carry_out(world, &actions->list[i], qn_action_bytes(actions, &actions->list[i]));
     qn_node_check(world->node);
     return rc;
 }

@@ -50,7 +50,7 @@ static void step(struct lone *lone, struct qn_event event) {
     event.now_ns = lone->now_ns;
     cr_assert_eq(qn_node_step(lone->node, &event, &actions), 0);
     for (size_t i = 0; i < actions->len; i++)
-        note(lone, &actions->list[i], actions->bytes.data + actions->list[i].offset);
+        note(lone, &actions->list[i], qn_action_bytes(actions, &actions->list[i]));
     qn_node_check(lone->node);
 }
 

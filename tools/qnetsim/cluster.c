@@ -322,11 +322,20 @@ static void step(struct cluster *cluster, uint16_t node, struct qn_event event) 
     /* Carrying out an action may step this node again, which reuses the list: take it over first. */
     size_t n = actions->len;
     struct qn_action few[32], *list = n <= 32 ? few : malloc(n * sizeof *list);
-    uint8_t *bytes = malloc(actions->bytes.len + 1);
+    size_t len = 0, at = 0;
+    for (size_t i = 0; i < n; i++) len += actions->list[i].len;
+    uint8_t *bytes = malloc(len + 1);
     if (list == NULL || bytes == NULL) abort();
-    if (n > 0) memcpy(list, actions->list, n * sizeof *list);
-    if (actions->bytes.len > 0) memcpy(bytes, actions->bytes.data, actions->bytes.len);
-    for (size_t i = 0; i < n; i++) carry_out(cluster, node, &list[i], bytes + list[i].offset);
+    for (size_t i = 0; i < n; i++) {
+        list[i] = actions->list[i];
+        if (list[i].len > 0) memcpy(bytes + at, qn_action_bytes(actions, &list[i]), list[i].len);
+        at += list[i].len;
+    }
+    at = 0;
+    for (size_t i = 0; i < n; i++) {
+        carry_out(cluster, node, &list[i], bytes + at);
+        at += list[i].len;
+    }
     if (list != few) free(list);
     free(bytes);
     arm(cluster, node);
