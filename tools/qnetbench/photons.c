@@ -7,6 +7,7 @@
 #include "bench.h"
 #include "link/detect.h"
 #include "node/bb84_plan.h"
+#include "node/bb84_work.h"
 
 enum { CLICKS = 1000000 };
 
@@ -78,6 +79,56 @@ static void photons_release(struct photons *photons) {
     qn_detector_free(photons->detector);
 }
 
+/* ---- Trains: what both ends do with clicks until their bits are sifted ---- */
+
+enum { DETECT, MATCH, KEEP, STEPS };
+
+static struct bb84_data *train_new(const struct photons *photons) {
+    struct bb84_data *data = calloc(1, sizeof *data);
+    if (data == NULL) abort();
+    data->optics = photons->optics;
+    data->pulses = photons->pulses;
+    data->index = photons->train;
+    data->classes = photons->optics.source.n;
+    data->planes = data->classes > 2 ? 2 : data->classes > 1 ? 1 : 0;
+    memcpy(data->stream_key, &photons->train, sizeof photons->train);
+    return data;
+}
+
+static double step(void (*work)(struct bb84_data *data), struct bb84_data *data) {
+    double start = bench_processor_s();
+    work(data);
+    return bench_processor_s() - start;
+}
+
+static int train_rows(struct bench *bench, struct photons *photons) {
+    static const char *const names[STEPS] = {"train-detect", "train-match", "train-keep"};
+    static const char *const notes[STEPS] = {"one processor; the detector's clicks, packed",
+                                             "the source's bits and answer", "the detector's bits"};
+    double took[STEPS] = {0}, clicks = 0;
+    int error = 0;
+    while (took[DETECT] + took[MATCH] + took[KEEP] < bench->seconds && error == 0) {
+        photons->train++;
+        struct bb84_data *detector = train_new(photons), *source = train_new(photons);
+        took[DETECT] += step(bb84_detect, detector);
+        clicks += (double)detector->clicks;
+        source->clicks = detector->clicks;
+        source->in = detector->out;
+        source->pieces = detector->pieces;
+        detector->out = detector->pieces = (struct qn_buf){0};
+        took[MATCH] += step(bb84_match, source);
+        detector->in = source->out;
+        source->out = (struct qn_buf){0};
+        took[KEEP] += step(bb84_keep, detector);
+        error = detector->error != 0 ? detector->error : source->error;
+        bb84_data_free(detector);
+        bb84_data_free(source);
+    }
+    if (error != 0) return bench_fail(bench, "a train failed");
+    for (int i = 0; i < STEPS; i++) bench_row(bench, names[i], clicks / took[i] / 1e6, "10^6/s", "", notes[i]);
+    return 0;
+}
+
 int bench_photons(struct bench *bench) {
     static const struct {
         const char *name, *link, *note;
@@ -96,17 +147,23 @@ int bench_photons(struct bench *bench) {
         struct photons photons;
         bool ready = photons_init(&photons, rows[i].link);
         double rate = 0, lookups = 0;
+        int rc = 0;
         if (ready) {
             detect(&photons);
             rate = bench_rate(bench, detect, &photons, 1) * (double)photons.found.len;
             if (i == 0) lookups = bench_rate(bench, look_up, &photons, 1) * (double)photons.found.len;
         }
-        photons_release(&photons);
-        if (!ready) return bench_fail(bench, "no memory");
-        if (photons.failed) return bench_fail(bench, "a train did not end");
+        if (!ready || photons.failed) {
+            photons_release(&photons);
+            return bench_fail(bench, ready ? "a train did not end" : "no memory");
+        }
         bench_row(bench, rows[i].name, rate / 1e6, "10^6/s", "", rows[i].note);
-        if (i == 0)
+        if (i == 0) {
             bench_row(bench, "lookups", lookups / 1e6, "10^6/s", "", "one processor; the source's choices at clicks");
+            rc = train_rows(bench, &photons);
+        }
+        photons_release(&photons);
+        if (rc < 0) return rc;
     }
     return 0;
 }
