@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "qkd/bits_with.h"
 #include "qkd/pack.h"
 
 static uint64_t low_mask(unsigned count) { return count >= 64 ? ~0ull : (1ull << count) - 1; }
@@ -23,7 +22,8 @@ void qn_bits_release(struct qn_bits *bits) {
 int qn_bits_reserve(struct qn_bits *bits, size_t len) {
     size_t need = qn_bits_words(len);
     if (need <= bits->cap) return 0;
-    size_t cap = bits->cap == 0 ? 4 : bits->cap;
+    size_t cap = bits->cap; /* The first time what is wanted, as the length of what is large is known. */
+    if (cap == 0) cap = need < 4 ? 4 : need;
     while (cap < need) cap *= 2;
     uint64_t *words = calloc(cap, sizeof *words);
     if (words == NULL) return -QN_ENOMEM;
@@ -86,96 +86,34 @@ int qn_bits_append_word(struct qn_bits *bits, uint64_t value, unsigned count) {
 int qn_bits_append(struct qn_bits *bits, const struct qn_bits *from, size_t start, size_t count) {
     assert(bits != from && start <= from->len && count <= from->len - start);
     int rc = qn_bits_reserve(bits, bits->len + count);
-    for (size_t done = 0; rc == 0 && done < count; done += 64) {
-        unsigned take = count - done < 64 ? (unsigned)(count - done) : 64;
-        rc = qn_bits_append_word(bits, qn_bits_word(from, start + done), take);
+    if (rc < 0 || count == 0) return rc;
+    const uint64_t *word = from->words + start / 64;
+    uint64_t *to = bits->words + bits->len / 64;
+    size_t skip = start % 64, shift = bits->len % 64, whole = count / 64;
+    for (size_t w = 0; w < whole; w++) { /* A whole word more is there for each that is written in two parts. */
+        uint64_t value = skip == 0 ? word[w] : word[w] >> skip | word[w + 1] << (64 - skip);
+        to[w] |= value << shift;
+        if (shift != 0) to[w + 1] = value >> (64 - shift);
     }
-    return rc;
-}
-
-/* The bits of `value` where `mask` is 1, moved together at the low end, with what every CPU has (Warren, Hacker's
- * Delight, 2nd ed., section 7-4), and with the instruction for it. */
-static inline uint64_t compress_portable(uint64_t value, uint64_t mask) {
-    uint64_t zeros = ~mask << 1; /* Counts, by parity, the zeros to the right of each bit. */
-    value &= mask;
-    for (unsigned i = 0; i < 6; i++) {
-        uint64_t parity = zeros;
-        for (unsigned shift = 1; shift < 64; shift *= 2) parity ^= parity << shift;
-        uint64_t moving = parity & mask, moved = value & moving;
-        mask = (mask ^ moving) | moving >> (1u << i);
-        value = (value ^ moved) | moved >> (1u << i);
-        zeros &= ~parity;
-    }
-    return value;
-}
-
-/* Words of `from` where `mask ^ flip` is 1, written from bit `at` of `to` on; `to` is large enough and zero there. */
-#define COMPRESS_ALL(COMPRESS)                                                                                         \
-    size_t at = bits->len;                                                                                             \
-    for (size_t w = 0; w < qn_bits_words(from->len); w++) {                                                            \
-        uint64_t wanted = mask->words[w] ^ flip;                                                                       \
-        if (w == from->len / 64) wanted &= low_mask(from->len % 64);                                                   \
-        uint64_t packed = COMPRESS(from->words[w], wanted);                                                            \
-        unsigned count = (unsigned)__builtin_popcountll(wanted);                                                       \
-        size_t to = at / 64, shift = at % 64;                                                                          \
-        if (count == 0) continue;                                                                                      \
-        bits->words[to] |= packed << shift;                                                                            \
-        if (shift + count > 64) bits->words[to + 1] |= packed >> (64 - shift);                                         \
-        at += count;                                                                                                   \
-    }                                                                                                                  \
-    bits->len = at
-
-static void append_where_portable(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask,
-                                  uint64_t flip) {
-    COMPRESS_ALL(compress_portable);
-}
-
-#ifdef __x86_64__
-__attribute__((target("bmi2,popcnt"))) static void append_where_bmi2(struct qn_bits *bits, const struct qn_bits *from,
-                                                                     const struct qn_bits *mask, uint64_t flip) {
-    COMPRESS_ALL(__builtin_ia32_pext_di);
-}
-#endif
-
-int qn_bits_append_where_with(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask, bool value,
-                              bool portable) {
-    assert(bits != from && from->len == mask->len);
-    size_t ones = qn_bits_count(mask);
-    int rc = qn_bits_reserve(bits, bits->len + (value ? ones : mask->len - ones));
-    if (rc < 0) return rc;
-    uint64_t flip = value ? 0 : ~0ull;
-#ifdef __x86_64__
-    if (!portable && __builtin_cpu_supports("bmi2")) {
-        append_where_bmi2(bits, from, mask, flip);
-        return 0;
-    }
-#endif
-    append_where_portable(bits, from, mask, flip);
-    return 0;
-}
-
-int qn_bits_append_where(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask, bool value) {
-    return qn_bits_append_where_with(bits, from, mask, value, false);
+    bits->len += whole * 64;
+    return qn_bits_append_word(bits, qn_bits_word(from, start + whole * 64), count % 64);
 }
 
 int qn_bits_append_bytes(struct qn_bits *bits, const uint8_t *bytes, size_t len, size_t count) {
     if (len != qn_bits_bytes(count)) return -QN_EPROTOCOL;
     if (count % 8 != 0 && bytes[len - 1] >> (count % 8) != 0) return -QN_EPROTOCOL;
     int rc = qn_bits_reserve(bits, bits->len + count);
-    if (rc < 0) return rc;
-    size_t shift = bits->len % 64, to = bits->len / 64;
-    for (size_t done = 0; done < len; done += 8, to++) {
-        uint64_t value = 0;
-        size_t take = len - done < 8 ? len - done : 8;
-        if (take == 8)
-            value = load_le64(bytes + done);
-        else
-            for (size_t b = 0; b < take; b++) value |= (uint64_t)bytes[done + b] << (8 * b);
-        bits->words[to] |= value << shift;
-        if (shift != 0 && value >> (64 - shift) != 0) bits->words[to + 1] |= value >> (64 - shift);
+    if (rc < 0 || count == 0) return rc; /* Of nothing, there may be no bytes. */
+    size_t shift = bits->len % 64, whole = count / 64;
+    uint64_t *to = bits->words + bits->len / 64, rest = 0;
+    for (size_t w = 0; w < whole; w++) {
+        uint64_t value = load_le64(bytes + 8 * w);
+        to[w] |= value << shift;
+        if (shift != 0) to[w + 1] = value >> (64 - shift);
     }
-    bits->len += count;
-    return 0;
+    for (size_t b = 8 * whole; b < len; b++) rest |= (uint64_t)bytes[b] << (8 * (b % 8));
+    bits->len += whole * 64;
+    return qn_bits_append_word(bits, rest, count % 64);
 }
 
 int qn_bits_to_bytes(const struct qn_bits *bits, size_t from, size_t count, struct qn_buf *bytes) {
@@ -184,29 +122,50 @@ int qn_bits_to_bytes(const struct qn_bits *bits, size_t from, size_t count, stru
     int rc = qn_buf_reserve(bytes, len);
     if (rc < 0 || len == 0) return rc; /* Of nothing, there may be no bytes. */
     uint8_t *out = bytes->data + bytes->len;
-    for (size_t done = 0; done < count; done += 64) {
-        unsigned take = count - done < 64 ? (unsigned)(count - done) : 64;
-        uint64_t value = qn_bits_word(bits, from + done) & low_mask(take);
-        if (take == 64)
-            store_le64(out + done / 8, value);
-        else
-            for (unsigned b = 0; b * 8 < take; b++) out[done / 8 + b] = (uint8_t)(value >> (8 * b));
-    }
+    size_t whole = count / 64, skip = from % 64;
+    const uint64_t *word = bits->words + from / 64;
+    for (size_t w = 0; w < whole; w++)
+        store_le64(out + 8 * w, skip == 0 ? word[w] : word[w] >> skip | word[w + 1] << (64 - skip));
+    uint64_t rest = qn_bits_word(bits, from + whole * 64) & low_mask(count % 64);
+    for (size_t b = 8 * whole; b < len; b++) out[b] = (uint8_t)(rest >> (8 * (b % 8)));
     bytes->len += len;
     return 0;
 }
 
-size_t qn_bits_count(const struct qn_bits *bits) {
+/* ---- counts ---- */
+
+/* Ones of a ^ b or a & b, compiled twice: most processors have an instruction for it, but not all. */
+static inline __attribute__((always_inline)) size_t count_words(const uint64_t *a, const uint64_t *b, size_t n,
+                                                                bool differ) {
     size_t count = 0;
-    for (size_t w = 0; w < qn_bits_words(bits->len); w++) count += (size_t)__builtin_popcountll(bits->words[w]);
+    for (size_t w = 0; w < n; w++) count += (size_t)__builtin_popcountll(differ ? a[w] ^ b[w] : a[w] & b[w]);
     return count;
+}
+
+#ifdef __x86_64__
+__attribute__((target("popcnt"))) static size_t count_popcnt(const uint64_t *a, const uint64_t *b, size_t n,
+                                                             bool differ) {
+    return count_words(a, b, n, differ);
+}
+#endif
+
+static size_t count_any(const uint64_t *a, const uint64_t *b, size_t n, bool differ) {
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("popcnt")) return count_popcnt(a, b, n, differ);
+#endif
+    return count_words(a, b, n, differ);
+}
+
+size_t qn_bits_count(const struct qn_bits *bits) { return qn_bits_common(bits, bits); }
+
+size_t qn_bits_common(const struct qn_bits *a, const struct qn_bits *b) {
+    assert(a->len == b->len);
+    return count_any(a->words, b->words, qn_bits_words(a->len), false);
 }
 
 size_t qn_bits_distance(const struct qn_bits *a, const struct qn_bits *b) {
     assert(a->len == b->len);
-    size_t count = 0;
-    for (size_t w = 0; w < qn_bits_words(a->len); w++) count += (size_t)__builtin_popcountll(a->words[w] ^ b->words[w]);
-    return count;
+    return count_any(a->words, b->words, qn_bits_words(a->len), true);
 }
 
 bool qn_bits_parity(const struct qn_bits *bits, size_t from, size_t count) {

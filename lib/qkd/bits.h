@@ -35,8 +35,6 @@ int qn_bits_push(struct qn_bits *bits, bool value);
 int qn_bits_append_word(struct qn_bits *bits, uint64_t value,
                         unsigned count); /* The low `count` <= 64 bits of value. */
 int qn_bits_append(struct qn_bits *bits, const struct qn_bits *from, size_t start, size_t count);
-/* Appends the bits of `from` whose place in `mask` holds `value`; both are equally long. */
-int qn_bits_append_where(struct qn_bits *bits, const struct qn_bits *from, const struct qn_bits *mask, bool value);
 
 /* From outside: `count` bits out of exactly qn_bits_bytes(count) bytes, the unused high bits of the last byte zero;
  * anything else is -QN_EPROTOCOL. */
@@ -45,8 +43,9 @@ int qn_bits_to_bytes(const struct qn_bits *bits, size_t from, size_t count,
                      struct qn_buf *bytes); /* Appends; -QN_ELIMIT. */
 
 size_t qn_bits_count(const struct qn_bits *bits); /* How many are 1. */
-size_t qn_bits_distance(const struct qn_bits *a,
-                        const struct qn_bits *b); /* In how many places equally long strings differ. */
+/* In how many places equally long strings both have a 1; differ. */
+size_t qn_bits_common(const struct qn_bits *a, const struct qn_bits *b);
+size_t qn_bits_distance(const struct qn_bits *a, const struct qn_bits *b);
 bool qn_bits_parity(const struct qn_bits *bits, size_t from, size_t count);
 void qn_bits_xor(struct qn_bits *bits, const struct qn_bits *other); /* Equally long. */
 void qn_bits_invert(struct qn_bits *bits);

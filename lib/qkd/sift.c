@@ -1,77 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "qkd/sift.h"
-
 #include <assert.h>
 
 #include "base/err.h"
-#include "qkd/pack.h"
+#include "qkd/sift_with.h"
 
-/* ---- positions ---- */
-
-enum { GROUP = 64, LEB32_MAX = 5 }; /* 5: a 32-bit number at its longest. */
-
-/* The gaps of a group whose first click has one before it. False, nothing written, unless each takes one byte: the
- * common case where clicks are dense, in a form that compilers turn into vector instructions. */
-static bool encode_short(const uint32_t *offset, uint8_t *out) {
-    uint32_t gaps[GROUP], all = 0;
-    for (size_t i = 0; i < GROUP; i++) gaps[i] = offset[i] - *(offset + i - 1);
-    for (size_t i = 0; i < GROUP; i++) all |= gaps[i];
-    if (all >= 0x80) return false;
-    for (size_t i = 0; i < GROUP; i++) out[i] = (uint8_t)gaps[i];
-    return true;
-}
-
-int qn_sift_encode(const uint32_t *offset, size_t first, size_t n, struct qn_buf *ret_positions, size_t *ret_count) {
-    assert(first <= n);
-    size_t room = n - first < QN_SIFT_PIECE_CLICKS ? n - first : QN_SIFT_PIECE_CLICKS, count = 0;
-    int rc = qn_buf_reserve(ret_positions, QN_SIFT_PIECE_BYTES);
-    if (rc < 0) return rc;
-    uint8_t *begin = ret_positions->data + ret_positions->len, *at = begin;
-    while (count < room && (size_t)(at - begin) + GROUP * LEB32_MAX <= QN_SIFT_PIECE_BYTES) { /* A group at a time. */
-        size_t end = room - count < GROUP ? room : count + GROUP;
-        if (end - count == GROUP && count > 0 && encode_short(offset + first + count, at)) {
-            at += GROUP;
-            count = end;
-            continue;
-        }
-        for (; count < end; count++) {
-            uint32_t last = count == 0 ? 0 : offset[first + count - 1];
-            at += leb_write(at, offset[first + count] - last);
-        }
-    }
-    ret_positions->len += (size_t)(at - begin);
-    *ret_count = count;
-    return 0;
-}
-
-int qn_sift_decode(const uint8_t *positions, size_t len, size_t count, uint64_t least, uint64_t pulses,
-                   uint32_t *ret_offset) {
-    uint64_t value, last;
-    assert(pulses <= UINT64_C(1) << 32);
-    if (count == 0 || len == 0) return count == 0 && len == 0 ? 0 : -QN_EPROTOCOL; /* Then there may be no bytes. */
-    struct leb_reader reader = {positions, positions + len};
-    if (leb_read(&reader, &value) < 0 || value < least || value >= pulses) return -QN_EPROTOCOL;
-    ret_offset[0] = (uint32_t)(last = value);
-    size_t i = 1;
-    while (i < count) {
-        /* Eight gaps of a byte each, none of them 0, are the common case where clicks are dense. */
-        while (i + 8 <= count && reader.end - reader.at >= 8) {
-            uint64_t eight = load_le64(reader.at);
-            if (((eight | (eight - UINT64_C(0x0101010101010101))) & UINT64_C(0x8080808080808080)) != 0) break;
-            for (unsigned k = 0; k < 8; k++, eight >>= 8) ret_offset[i + k] = (uint32_t)(last += eight & 0x7f);
-            if (last >= pulses) return -QN_EPROTOCOL;
-            reader.at += 8;
-            i += 8;
-        }
-        if (i == count) break;
-        if (leb_read(&reader, &value) < 0 || value == 0 || value >= pulses || last >= pulses - value)
-            return -QN_EPROTOCOL;
-        ret_offset[i++] = (uint32_t)(last += value);
-    }
-    return reader.at == reader.end ? 0 : -QN_EPROTOCOL;
-}
-
-/* ---- bases and intensities ---- */
+#define INLINE static inline __attribute__((always_inline))
 
 void qn_sifted_release(struct qn_sifted *sifted) {
     qn_bits_release(&sifted->key);
@@ -82,73 +15,201 @@ void qn_sifted_release(struct qn_sifted *sifted) {
     }
 }
 
-/* Of agreeing clicks: those of basis 1 are the test. */
-static int split(const struct qn_bits *bits, const struct qn_bits *bases, const struct qn_bits *plane,
-                 unsigned n_planes, struct qn_sifted *sifted) {
-    int rc = qn_bits_append_where(&sifted->key, bits, bases, false);
-    if (rc == 0) rc = qn_bits_append_where(&sifted->test, bits, bases, true);
-    for (unsigned i = 0; rc == 0 && i < n_planes; i++) {
-        rc = qn_bits_append_where(&sifted->key_plane[i], &plane[i], bases, false);
-        if (rc == 0) rc = qn_bits_append_where(&sifted->test_plane[i], &plane[i], bases, true);
+/* ---- a word of clicks at a time, into all strings at once ---- */
+
+/* The bits of `value` where `mask` is 1, moved together at the low end, with what every CPU has (Warren, Hacker's
+ * Delight, 2nd ed., section 7-4), and with the instruction for it. */
+typedef uint64_t compress_word(uint64_t value, uint64_t mask);
+
+INLINE uint64_t compress_portable(uint64_t value, uint64_t mask) {
+    uint64_t zeros = ~mask << 1; /* Counts, by parity, the zeros to the right of each bit. */
+    value &= mask;
+    for (unsigned i = 0; i < 6; i++) {
+        uint64_t parity = zeros;
+        for (unsigned shift = 1; shift < 64; shift *= 2) parity ^= parity << shift;
+        uint64_t moving = parity & mask, moved = value & moving;
+        mask = (mask ^ moving) | moving >> (1u << i);
+        value = (value ^ moved) | moved >> (1u << i);
+        zeros &= ~parity;
     }
+    return value;
+}
+
+struct sides { /* Clicks of a train. `same`: bases agree. */
+    const struct qn_bits *bases, *basis, *bit, *plane;
+    unsigned n_planes;
+    struct qn_bits same, rows[QN_SIFT_PLANES]; /* Rows: planes of agreeing clicks. */
+};
+
+/* Room for put(). */
+static int room(struct qn_bits *bits, size_t len) { return qn_bits_reserve(bits, len + 128); }
+
+static int room_for(struct qn_sifted *sifted, unsigned n_planes, size_t keys, size_t tests) {
+    int rc = room(&sifted->key, keys);
+    if (rc == 0) rc = room(&sifted->test, tests);
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) {
+        rc = room(&sifted->key_plane[i], keys);
+        if (rc == 0) rc = room(&sifted->test_plane[i], tests);
+    }
+    return rc;
+}
+
+/* What is there beyond bit `at` is 0. */
+INLINE void put(struct qn_bits *to, size_t at, uint64_t bits) {
+    to->words[at / 64] |= bits << (at % 64);
+    to->words[at / 64 + 1] = bits >> 1 >> (63 - at % 64);
+}
+
+INLINE uint64_t used(size_t word, size_t len) {
+    return word == len / 64 ? (UINT64_C(1) << (len % 64)) - 1 : ~UINT64_C(0);
+}
+
+INLINE void set_lengths(struct qn_sifted *sifted, unsigned n_planes, size_t keys, size_t tests) {
+    sifted->key.len = keys;
+    sifted->test.len = tests;
+    for (unsigned i = 0; i < n_planes; i++) {
+        sifted->key_plane[i].len = keys;
+        sifted->test_plane[i].len = tests;
+    }
+}
+
+INLINE void match_words(struct sides *s, struct qn_sifted *sifted, compress_word compress) {
+    size_t keys = 0, tests = 0, len = s->bases->len;
+    for (size_t w = 0; w < qn_bits_words(len); w++) {
+        uint64_t bases = s->bases->words[w], same = s->same.words[w], key = same & ~bases, test = same & bases;
+        put(&sifted->key, keys, compress(s->bit->words[w], key));
+        put(&sifted->test, tests, compress(s->bit->words[w], test));
+        for (unsigned i = 0; i < s->n_planes; i++) {
+            uint64_t plane = s->plane[i].words[w];
+            put(&sifted->key_plane[i], keys, compress(plane, key));
+            put(&sifted->test_plane[i], tests, compress(plane, test));
+            put(&s->rows[i], keys + tests, compress(plane, same));
+        }
+        keys += (size_t)__builtin_popcountll(key);
+        tests += (size_t)__builtin_popcountll(test);
+    }
+    for (unsigned i = 0; i < s->n_planes; i++) s->rows[i].len = keys + tests;
+    set_lengths(sifted, s->n_planes, keys, tests);
+}
+
+/* The detector has the planes of agreeing clicks only. */
+INLINE void read_words(const struct sides *s, struct qn_sifted *sifted, compress_word compress) {
+    size_t keys = 0, tests = 0, len = s->bases->len;
+    for (size_t w = 0; w < qn_bits_words(len); w++) {
+        uint64_t bases = s->bases->words[w], same = s->same.words[w], key = same & ~bases, test = same & bases;
+        size_t n_keys = (size_t)__builtin_popcountll(key), n_tests = (size_t)__builtin_popcountll(test);
+        put(&sifted->key, keys, compress(s->bit->words[w], key));
+        put(&sifted->test, tests, compress(s->bit->words[w], test));
+        uint64_t tested = compress(bases, same), all = n_keys + n_tests < 64 ? used(0, n_keys + n_tests) : ~UINT64_C(0);
+        for (unsigned i = 0; i < s->n_planes; i++) {
+            uint64_t row = qn_bits_word(&s->rows[i], keys + tests);
+            put(&sifted->key_plane[i], keys, compress(row, all & ~tested));
+            put(&sifted->test_plane[i], tests, compress(row, tested));
+        }
+        keys += n_keys;
+        tests += n_tests;
+    }
+    set_lengths(sifted, s->n_planes, keys, tests);
+}
+
+/* Each compiled twice: for every processor, and with instructions most have. */
+static void match_portable(struct sides *s, struct qn_sifted *sifted) { match_words(s, sifted, compress_portable); }
+static void read_portable(const struct sides *s, struct qn_sifted *sifted) { read_words(s, sifted, compress_portable); }
+
+INLINE uint64_t count_words(const struct qn_bits *plane, unsigned n_planes, size_t len, unsigned k,
+                            const struct qn_bits *where) {
+    uint64_t count = 0;
+    for (size_t w = 0; w < qn_bits_words(len); w++) {
+        uint64_t is_k = (where != NULL ? where->words[w] : ~UINT64_C(0)) & used(w, len);
+        for (unsigned i = 0; i < n_planes; i++) is_k &= k >> i & 1 ? plane[i].words[w] : ~plane[i].words[w];
+        count += (uint64_t)__builtin_popcountll(is_k);
+    }
+    return count;
+}
+
+#ifdef __x86_64__
+#define FAST __attribute__((target("bmi2,popcnt")))
+
+static inline FAST uint64_t compress_fast(uint64_t value, uint64_t mask) { return __builtin_ia32_pext_di(value, mask); }
+static FAST void match_fast(struct sides *s, struct qn_sifted *sifted) { match_words(s, sifted, compress_fast); }
+static FAST void read_fast(const struct sides *s, struct qn_sifted *sifted) { read_words(s, sifted, compress_fast); }
+static FAST uint64_t count_fast(const struct qn_bits *plane, unsigned n_planes, size_t len, unsigned k,
+                                const struct qn_bits *where) {
+    return count_words(plane, n_planes, len, k, where);
+}
+
+static bool has_fast(void) { return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt"); }
+#else
+#define match_fast match_portable
+#define read_fast read_portable
+#define count_fast count_words
+static bool has_fast(void) { return false; }
+#endif
+
+/* ---- both ends ---- */
+
+static void sides_release(struct sides *sides) {
+    qn_bits_release(&sides->same);
+    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&sides->rows[i]);
+}
+
+/* Room for what is left of clicks whose bases are the same. */
+static int room_after(const struct sides *s, struct qn_sifted *sifted) {
+    size_t tests = qn_bits_common(&s->same, s->bases);
+    return room_for(sifted, s->n_planes, qn_bits_count(&s->same) - tests, tests);
+}
+
+int qn_sift_match_with(const struct qn_bits *bases, const struct qn_bits *basis, const struct qn_bits *bit,
+                       const struct qn_bits *plane, unsigned n_planes, struct qn_buf *ret_answer,
+                       struct qn_sifted *ret_sifted, bool portable) {
+    assert(basis->len == bases->len && bit->len == bases->len && n_planes <= QN_SIFT_PLANES);
+    struct sides s = {.bases = bases, .basis = basis, .bit = bit, .plane = plane, .n_planes = n_planes};
+    int rc = qn_bits_copy(&s.same, bases);
+    if (rc == 0) {
+        qn_bits_xor(&s.same, basis);
+        qn_bits_invert(&s.same);
+        rc = room_after(&s, ret_sifted);
+    }
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = room(&s.rows[i], bases->len);
+    if (rc == 0) {
+        (!portable && has_fast() ? match_fast : match_portable)(&s, ret_sifted);
+        rc = qn_bits_to_bytes(&s.same, 0, s.same.len, ret_answer);
+    }
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_to_bytes(&s.rows[i], 0, s.rows[i].len, ret_answer);
+    sides_release(&s);
     return rc;
 }
 
 int qn_sift_match(const struct qn_bits *bases, const struct qn_bits *basis, const struct qn_bits *bit,
                   const struct qn_bits *plane, unsigned n_planes, struct qn_buf *ret_answer,
                   struct qn_sifted *ret_sifted) {
-    assert(basis->len == bases->len && bit->len == bases->len && n_planes <= QN_SIFT_PLANES);
-    struct qn_bits differ = {0}, same_bits = {0}, same_bases = {0}, rows[QN_SIFT_PLANES] = {0};
-    int rc = qn_bits_copy(&differ, bases);
-    if (rc == 0) {
-        qn_bits_xor(&differ, basis);
-        rc = qn_bits_append_where(&same_bits, bit, &differ, false);
-    }
-    if (rc == 0) rc = qn_bits_append_where(&same_bases, bases, &differ, false);
-    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_append_where(&rows[i], &plane[i], &differ, false);
-    if (rc == 0) rc = split(&same_bits, &same_bases, rows, n_planes, ret_sifted);
-    if (rc == 0) {
-        qn_bits_invert(&differ);
-        rc = qn_bits_to_bytes(&differ, 0, differ.len, ret_answer);
-    }
-    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_to_bytes(&rows[i], 0, rows[i].len, ret_answer);
-    qn_bits_release(&differ);
-    qn_bits_release(&same_bits);
-    qn_bits_release(&same_bases);
-    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&rows[i]);
+    return qn_sift_match_with(bases, basis, bit, plane, n_planes, ret_answer, ret_sifted, false);
+}
+
+int qn_sift_read_with(const struct qn_bits *bases, const struct qn_bits *bits, unsigned n_planes, const uint8_t *answer,
+                      size_t len, struct qn_sifted *ret_sifted, bool portable) {
+    static const uint8_t none[1];
+    assert(bases->len == bits->len && n_planes <= QN_SIFT_PLANES);
+    if (len == 0) answer = none; /* May be NULL, which one must not even add nothing to. */
+    struct sides s = {.bases = bases, .bit = bits, .n_planes = n_planes};
+    size_t first = qn_bits_bytes(bases->len);
+    int rc = len < first ? -QN_EPROTOCOL : qn_bits_append_bytes(&s.same, answer, first, bases->len);
+    size_t count = rc == 0 ? qn_bits_count(&s.same) : 0, row = qn_bits_bytes(count);
+    if (rc == 0 && len != first + n_planes * row) rc = -QN_EPROTOCOL;
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++)
+        rc = qn_bits_append_bytes(&s.rows[i], answer + first + i * row, row, count);
+    if (rc == 0) rc = room_after(&s, ret_sifted);
+    if (rc == 0) (!portable && has_fast() ? read_fast : read_portable)(&s, ret_sifted);
+    sides_release(&s);
     return rc;
 }
 
 int qn_sift_read(const struct qn_bits *bases, const struct qn_bits *bits, unsigned n_planes, const uint8_t *answer,
                  size_t len, struct qn_sifted *ret_sifted) {
-    static const uint8_t none[1];
-    assert(bases->len == bits->len && n_planes <= QN_SIFT_PLANES);
-    if (len == 0) answer = none; /* May be NULL, which one must not even add nothing to. */
-    struct qn_bits same = {0}, same_bits = {0}, same_bases = {0}, rows[QN_SIFT_PLANES] = {0};
-    size_t first = qn_bits_bytes(bases->len);
-    int rc = len < first ? -QN_EPROTOCOL : qn_bits_append_bytes(&same, answer, first, bases->len);
-    size_t count = rc == 0 ? qn_bits_count(&same) : 0, row = qn_bits_bytes(count);
-    if (rc == 0 && len != first + n_planes * row) rc = -QN_EPROTOCOL;
-    for (unsigned i = 0; rc == 0 && i < n_planes; i++)
-        rc = qn_bits_append_bytes(&rows[i], answer + first + i * row, row, count);
-    if (rc == 0) rc = qn_bits_append_where(&same_bits, bits, &same, true);
-    if (rc == 0) rc = qn_bits_append_where(&same_bases, bases, &same, true);
-    if (rc == 0) rc = split(&same_bits, &same_bases, rows, n_planes, ret_sifted);
-    qn_bits_release(&same);
-    qn_bits_release(&same_bits);
-    qn_bits_release(&same_bases);
-    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&rows[i]);
-    return rc;
+    return qn_sift_read_with(bases, bits, n_planes, answer, len, ret_sifted, false);
 }
 
 uint64_t qn_sift_count(const struct qn_bits plane[QN_SIFT_PLANES], unsigned n_planes, size_t len, unsigned k,
                        const struct qn_bits *where) {
-    uint64_t count = 0;
-    for (size_t w = 0; w < qn_bits_words(len); w++) {
-        uint64_t is_k = where != NULL ? where->words[w] : ~UINT64_C(0);
-        for (unsigned i = 0; i < n_planes; i++) is_k &= k >> i & 1 ? plane[i].words[w] : ~plane[i].words[w];
-        if (w == len / 64) is_k &= (UINT64_C(1) << (len % 64)) - 1;
-        count += (uint64_t)__builtin_popcountll(is_k);
-    }
-    return count;
+    return (has_fast() ? count_fast : count_words)(plane, n_planes, len, k, where);
 }

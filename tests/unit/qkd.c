@@ -9,12 +9,11 @@
 #include "base/rng.h"
 #include "qkd/amplify_with.h"
 #include "qkd/bits.h"
-#include "qkd/bits_with.h"
 #include "qkd/estimate.h"
 #include "qkd/hash.h"
 #include "qkd/keystream.h"
 #include "qkd/pack.h"
-#include "qkd/sift.h"
+#include "qkd/sift_with.h"
 
 static struct qn_bits random_bits(struct qn_rng *rng, size_t len) {
     struct qn_bits bits = {0};
@@ -29,34 +28,28 @@ Test(bits, behave_as_an_array_would) {
     struct qn_rng rng;
     qn_rng_init(&rng, 11, "bits", 0);
     for (size_t len = 0; len < 300; len += 1 + len / 7) {
-        struct qn_bits a = random_bits(&rng, len), mask = random_bits(&rng, len), picked = {0}, part = {0};
-        size_t from = qn_rng_below(&rng, len + 1), count = qn_rng_below(&rng, len - from + 1), ones = 0, both = 0;
+        struct qn_bits a = random_bits(&rng, len), mask = random_bits(&rng, len), part = {0};
+        size_t from = qn_rng_below(&rng, len + 1), count = qn_rng_below(&rng, len - from + 1), ones = 0, both = 0,
+               common = 0;
         bool parity = false;
         for (size_t i = 0; i < len; i++) {
             ones += qn_bits_get(&a, i);
             both += qn_bits_get(&a, i) != qn_bits_get(&mask, i);
+            common += qn_bits_get(&a, i) && qn_bits_get(&mask, i);
             if (i >= from && i < from + count) parity ^= qn_bits_get(&a, i);
         }
         cr_assert_eq(qn_bits_count(&a), ones);
         cr_assert_eq(qn_bits_distance(&a, &mask), both);
+        cr_assert_eq(qn_bits_common(&a, &mask), common);
         cr_assert_eq(qn_bits_parity(&a, from, count), parity, "len %zu from %zu count %zu", len, from, count);
         cr_assert_eq(qn_bits_push(&part, true), 0); /* So that the copy is not aligned. */
         cr_assert_eq(qn_bits_append(&part, &a, from, count), 0);
         cr_assert_eq(part.len, count + 1);
         for (size_t i = 0; i < count; i++) cr_assert_eq(qn_bits_get(&part, i + 1), qn_bits_get(&a, from + i));
-        for (int value = 0; value < 2; value++) {
-            cr_assert_eq(qn_bits_resize(&picked, 0), 0);
-            cr_assert_eq(qn_bits_append_where(&picked, &a, &mask, value), 0);
-            size_t at = 0;
-            for (size_t i = 0; i < len; i++)
-                if (qn_bits_get(&mask, i) == value) cr_assert_eq(qn_bits_get(&picked, at++), qn_bits_get(&a, i));
-            cr_assert_eq(picked.len, at);
-        }
         qn_bits_xor(&mask, &a);
         cr_assert_eq(qn_bits_count(&mask), both);
         qn_bits_release(&a);
         qn_bits_release(&mask);
-        qn_bits_release(&picked);
         qn_bits_release(&part);
     }
 }
@@ -238,28 +231,78 @@ Test(sift, survives_random_bytes) {
     }
 }
 
-Test(bits, are_moved_together_the_same_with_any_instructions) {
+Test(sift, positions_are_the_same_with_any_instructions) {
+    struct qn_rng rng;
+    qn_rng_init(&rng, 25, "positions", 0);
+    for (int run = 0; run < 3000; run++) {
+        enum { MOST = 500 };
+        uint32_t offset[MOST], again[2][MOST];
+        size_t n = qn_rng_below(&rng, MOST), count[2];
+        uint32_t least = (uint32_t)qn_rng_below(&rng, 4), rare = 1 + (uint32_t)qn_rng_below(&rng, 200);
+        for (size_t i = 0; i < n; i++) { /* Around the longest gap of a byte, and now and then a long one. */
+            uint64_t gap = 1 + qn_rng_below(&rng, least == 0 ? 129 : 100);
+            if (least != 1 && qn_rng_below(&rng, rare) == 0) gap = 126 + qn_rng_below(&rng, 300);
+            offset[i] = (i == 0 ? least : offset[i - 1]) + (uint32_t)gap;
+        }
+        struct qn_buf bytes[2] = {{0}, {0}};
+        for (int p = 0; p < 2; p++) cr_assert_eq(qn_sift_encode_with(offset, 0, n, &bytes[p], &count[p], p == 1), 0);
+        cr_assert(count[0] == n && count[1] == n && bytes[0].len == bytes[1].len);
+        cr_assert(n == 0 || memcmp(bytes[0].data, bytes[1].data, bytes[0].len) == 0);
+        uint64_t pulses = n == 0 ? 1 : (uint64_t)offset[n - 1] + qn_rng_below(&rng, 2); /* Just enough, or not. */
+        if (n > 0 && run % 3 == 0) bytes[0].data[qn_rng_below(&rng, bytes[0].len)] = (uint8_t)(run % 2 ? 0 : 128);
+        int rc[2];
+        for (int p = 0; p < 2; p++)
+            rc[p] = qn_sift_decode_with(bytes[0].data, bytes[0].len, n, 0, pulses, again[p], p == 1);
+        cr_assert_eq(rc[0], rc[1]);
+        cr_assert(rc[0] < 0 || n == 0 || memcmp(again[0], again[1], n * sizeof *offset) == 0);
+        if (rc[0] == 0 && n > 0 && run % 3 != 0) cr_assert_eq(memcmp(again[0], offset, n * sizeof *offset), 0);
+        for (int p = 0; p < 2; p++) qn_buf_release(&bytes[p]);
+    }
+}
+
+static void assert_same_sifted(const struct qn_sifted *a, const struct qn_sifted *b, unsigned n_planes) {
+    cr_assert(qn_bits_equal(&a->key, &b->key) && qn_bits_equal(&a->test, &b->test));
+    for (unsigned i = 0; i < n_planes; i++)
+        cr_assert(qn_bits_equal(&a->key_plane[i], &b->key_plane[i]) &&
+                  qn_bits_equal(&a->test_plane[i], &b->test_plane[i]));
+}
+
+Test(sift, bits_are_the_same_with_any_instructions) {
     struct qn_rng rng;
     qn_rng_init(&rng, 24, "bits", 0);
-    for (size_t len = 0; len < 1000; len += 1 + len / 3) {
-        struct qn_bits from = random_bits(&rng, len), mask = random_bits(&rng, len);
-        for (int value = 0; value < 2; value++) {
-            struct qn_bits fast = {0}, portable = {0}, slow = {0};
-            for (int twice = 0; twice < 2; twice++) { /* The second time behind other bits. */
-                cr_assert_eq(qn_bits_append_where_with(&fast, &from, &mask, value, false), 0);
-                cr_assert_eq(qn_bits_append_where_with(&portable, &from, &mask, value, true), 0);
-                for (size_t i = 0; i < len; i++)
-                    if (qn_bits_get(&mask, i) == (bool)value)
-                        cr_assert_eq(qn_bits_push(&slow, qn_bits_get(&from, i)), 0);
+    for (size_t len = 0; len < 1000; len += 1 + len / 20)
+        for (unsigned n_planes = 0; n_planes <= QN_SIFT_PLANES; n_planes++) {
+            struct qn_bits bases = random_bits(&rng, len), basis = random_bits(&rng, len);
+            struct qn_bits bit = random_bits(&rng, len), plane[QN_SIFT_PLANES], one_by_one[2] = {{0}, {0}};
+            struct qn_sifted source[2] = {{.key = {0}}, {.key = {0}}}, detector[2] = {{.key = {0}}, {.key = {0}}};
+            struct qn_buf answer[2] = {{0}, {0}};
+            for (unsigned i = 0; i < QN_SIFT_PLANES; i++) plane[i] = random_bits(&rng, len);
+            for (int p = 0; p < 2; p++) {
+                cr_assert_eq(qn_sift_match_with(&bases, &basis, &bit, plane, n_planes, &answer[p], &source[p], p == 1),
+                             0);
+                cr_assert_eq(
+                    qn_sift_read_with(&bases, &bit, n_planes, answer[p].data, answer[p].len, &detector[p], p == 1), 0);
             }
-            cr_assert(qn_bits_equal(&fast, &slow) && qn_bits_equal(&portable, &slow));
-            qn_bits_release(&fast);
-            qn_bits_release(&portable);
-            qn_bits_release(&slow);
+            cr_assert_eq(answer[0].len, answer[1].len);
+            cr_assert(answer[0].len == 0 || memcmp(answer[0].data, answer[1].data, answer[0].len) == 0);
+            assert_same_sifted(&source[0], &source[1], n_planes);
+            assert_same_sifted(&source[0], &detector[0], n_planes);
+            assert_same_sifted(&source[0], &detector[1], n_planes);
+            for (size_t i = 0; i < len; i++)
+                if (qn_bits_get(&bases, i) == qn_bits_get(&basis, i))
+                    cr_assert_eq(qn_bits_push(&one_by_one[qn_bits_get(&bases, i)], qn_bits_get(&bit, i)), 0);
+            cr_assert(qn_bits_equal(&source[0].key, &one_by_one[0]) && qn_bits_equal(&source[0].test, &one_by_one[1]));
+            for (int p = 0; p < 2; p++) {
+                qn_sifted_release(&source[p]);
+                qn_sifted_release(&detector[p]);
+                qn_buf_release(&answer[p]);
+                qn_bits_release(&one_by_one[p]);
+            }
+            for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&plane[i]);
+            qn_bits_release(&bases);
+            qn_bits_release(&basis);
+            qn_bits_release(&bit);
         }
-        qn_bits_release(&from);
-        qn_bits_release(&mask);
-    }
 }
 
 /* ---- estimates */
