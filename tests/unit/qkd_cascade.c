@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "keys.h"
 #include "qkd/cascade.h"
 #include "qkd/cascade_plan.h"
 #include "qkd/cascade_with.h"
@@ -15,76 +16,59 @@
 
 /* Two keys that differ at random places, and what it took to make them equal. */
 struct run {
-    struct qn_bits source, detector;
-    size_t errors, left; /* Places that differ, before and after. */
+    struct key_pair keys;
+    size_t left; /* Places that differ afterwards. */
     uint64_t disclosed;
     unsigned rounds;
 };
 
 static void run_keys(struct run *run, size_t len, double qber, uint64_t seed) {
-    struct qn_rng rng;
-    qn_rng_init(&rng, seed, "cascade", len);
     *run = (struct run){0};
-    for (size_t i = 0; i < len; i += 64)
-        cr_assert_eq(qn_bits_append_word(&run->source, qn_rng_u64(&rng), len - i < 64 ? (unsigned)(len - i) : 64), 0);
-    cr_assert_eq(qn_bits_copy(&run->detector, &run->source), 0);
-    for (size_t i = 0; i < len && qber > 0; i++)
-        if (qn_rng_double(&rng) < qber) qn_bits_flip(&run->detector, i);
-    run->errors = qn_bits_distance(&run->source, &run->detector);
+    key_pair_make(&run->keys, "cascade", len, qber, seed);
 }
 
-static void run_release(struct run *run) {
-    qn_bits_release(&run->source);
-    qn_bits_release(&run->detector);
+static int ask(void *corrector, struct qn_buf *question, uint32_t *ret_count) {
+    return qn_cascade_ask(corrector, question, ret_count);
 }
 
-/* A round: everything that can be asked is asked, then everything is answered. */
-static void play_round(struct qn_cascade *cascade, struct qn_cascade_source *source) {
-    struct qn_buf asks[64] = {0};
-    uint32_t counts[64];
-    size_t n = 0;
-    for (;; n++) {
-        cr_assert_lt(n, 64);
-        cr_assert_eq(qn_cascade_ask(cascade, &asks[n], &counts[n]), 0);
-        if (counts[n] == 0) break;
-        cr_assert_leq(asks[n].len, QN_CASCADE_ASK_BYTES);
-        cr_assert_leq(qn_bits_bytes(counts[n]), QN_CASCADE_ASK_BYTES);
-    }
-    cr_assert_gt(n, 0);
-    for (size_t i = 0; i < n; i++) {
-        struct qn_buf answers = {0};
-        cr_assert_eq(qn_cascade_answer(source, asks[i].data, asks[i].len, counts[i], &answers), 0);
-        cr_assert_eq(qn_cascade_tell(cascade, answers.data, answers.len, counts[i]), 0);
-        qn_buf_release(&answers);
-    }
-    for (size_t i = 0; i < n; i++) qn_buf_release(&asks[i]);
+static int answer(void *source, const uint8_t *question, size_t len, uint32_t count, struct qn_buf *answer) {
+    return qn_cascade_answer(source, question, len, count, answer);
+}
+
+static int tell(void *corrector, const uint8_t *answer, size_t len, uint32_t count) {
+    return qn_cascade_tell(corrector, answer, len, count);
+}
+
+static struct reconciling ends_of(struct qn_cascade *corrector, struct qn_cascade_source *source) {
+    return (struct reconciling){ask, answer, tell, QN_CASCADE_ASK_BYTES, corrector, source};
 }
 
 static void run_cascade(struct run *run, const struct qn_cascade_config *config) {
     struct qn_cascade *cascade = NULL;
     struct qn_cascade_source *source = NULL;
     struct qn_bits key = {0};
-    cr_assert_eq(qn_cascade_new(config, &run->detector, &cascade), 0);
-    cr_assert_eq(qn_cascade_source_new(config, &run->source, &source), 0);
-    for (; !qn_cascade_is_done(cascade); run->rounds++) play_round(cascade, source);
+    cr_assert_eq(qn_cascade_new(config, &run->keys.detector, &cascade), 0);
+    cr_assert_eq(qn_cascade_source_new(config, &run->keys.source, &source), 0);
+    struct reconciling ends = ends_of(cascade, source);
+    for (; !qn_cascade_is_done(cascade); run->rounds++) play_round(&ends);
     uint32_t count;
     struct qn_buf nothing = {0};
     cr_assert_eq(qn_cascade_ask(cascade, &nothing, &count), 0);
     cr_assert_eq(count, 0);
     cr_assert_eq(qn_cascade_key(cascade, &key), 0);
-    cr_assert_eq(key.len, run->source.len);
-    run->left = qn_bits_distance(&key, &run->source);
+    cr_assert_eq(key.len, run->keys.source.len);
+    run->left = qn_bits_distance(&key, &run->keys.source);
     run->disclosed = qn_cascade_disclosed(cascade);
     cr_assert_eq(run->disclosed, qn_cascade_source_disclosed(source));
-    cr_assert_eq(qn_cascade_corrected(cascade), qn_bits_distance(&key, &run->detector));
+    cr_assert_eq(qn_cascade_corrected(cascade), qn_bits_distance(&key, &run->keys.detector));
     qn_bits_release(&key);
     qn_cascade_free(cascade);
     qn_cascade_source_free(source);
 }
 
 static double efficiency(const struct run *run) {
-    double len = (double)run->source.len;
-    return (double)run->disclosed / (len * qn_binary_entropy((double)run->errors / len));
+    double len = (double)run->keys.source.len;
+    return (double)run->disclosed / (len * qn_binary_entropy((double)run->keys.errors / len));
 }
 
 Test(cascade, tuned_equalises_keys_and_discloses_little) {
@@ -104,7 +88,7 @@ Test(cascade, tuned_equalises_keys_and_discloses_little) {
         } else {
             cr_assert_leq(run.disclosed, 184 * 27); /* The strips' parities and 26 checks each. */
         }
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
     struct run run; /* The size the literature compares. */
     run_keys(&run, 3000000, 0.02, 300);
@@ -112,7 +96,7 @@ Test(cascade, tuned_equalises_keys_and_discloses_little) {
     printf("# tuned, Q 2 %%, n 10000: f %.4f, %u rounds\n", efficiency(&run), run.rounds);
     cr_assert_eq(run.left, 0);
     cr_assert_leq(efficiency(&run), 1.10);
-    run_release(&run);
+    key_pair_release(&run.keys);
 }
 
 Test(cascade, takes_any_length) {
@@ -126,8 +110,8 @@ Test(cascade, takes_any_length) {
                 run_cascade(&run, &config);
                 if (variant <= QN_CASCADE_FAST && (strip == 0 || strip > 20) && len > 60)
                     cr_assert_eq(run.left, 0, "len %zu strip %zu", len, strip);
-                cr_assert_leq(run.left, run.errors + 1);
-                run_release(&run);
+                cr_assert_leq(run.left, run.keys.errors + 1);
+                key_pair_release(&run.keys);
             }
         }
     }
@@ -138,7 +122,7 @@ Test(cascade, takes_any_length) {
         run_cascade(&run,
                     &(struct qn_cascade_config){.variant = QN_CASCADE_TUNED, .qber = 0.03, .strip_bits = 1000000});
         cr_assert_eq(run.left, 0);
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
 }
 
@@ -148,10 +132,10 @@ Test(cascade, corrects_even_with_a_bad_estimate) {
     for (size_t i = 0; i < sizeof estimates / sizeof estimates[0]; i++) {
         struct run run;
         run_keys(&run, 50000, 0.03, i);
-        for (size_t burst = 20000; burst < 20300; burst++) qn_bits_flip(&run.detector, burst);
+        for (size_t burst = 20000; burst < 20300; burst++) qn_bits_flip(&run.keys.detector, burst);
         run_cascade(&run, &(struct qn_cascade_config){.variant = QN_CASCADE_TUNED, .qber = estimates[i]});
         cr_assert_eq(run.left, 0, "estimate %g", estimates[i]);
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
 }
 
@@ -177,8 +161,8 @@ Test(cascade, answers_are_the_parities_asked) {
             .variant = (enum qn_cascade_variant)variant, .qber = 0.05, .strip_bits = 700};
         struct qn_cascade_source *source = NULL;
         struct plan plan;
-        cr_assert_eq(plan_init(&plan, &config, run.source.len), 0);
-        cr_assert_eq(qn_cascade_source_new(&config, &run.source, &source), 0);
+        cr_assert_eq(plan_init(&plan, &config, run.keys.source.len), 0);
+        cr_assert_eq(qn_cascade_source_new(&config, &run.keys.source, &source), 0);
         struct qn_rng rng;
         qn_rng_init(&rng, 6, "positions", 0);
         for (int i = 0; i < 3000; i++) {
@@ -192,12 +176,12 @@ Test(cascade, answers_are_the_parities_asked) {
             struct qn_buf answer = {0};
             cr_assert_eq(qn_cascade_answer(source, ask, len, 1, &answer), 0);
             cr_assert_eq(answer.len, 1);
-            cr_assert_eq(answer.data[0], slow_answer(&plan, &run.source, strip, pass, x));
+            cr_assert_eq(answer.data[0], slow_answer(&plan, &run.keys.source, strip, pass, x));
             qn_buf_release(&answer);
         }
         qn_cascade_source_free(source);
         plan_release(&plan);
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
 }
 
@@ -265,9 +249,9 @@ Test(cascade, questions_are_the_same_with_any_instructions) {
         struct qn_cascade *best = NULL, *portable = NULL;
         struct qn_cascade_source *source = NULL;
         run_keys(&run, 100003, 0.03, 40 + (uint64_t)variant);
-        cr_assert_eq(qn_cascade_new_with(&config, &run.detector, false, &best), 0);
-        cr_assert_eq(qn_cascade_new_with(&config, &run.detector, true, &portable), 0);
-        cr_assert_eq(qn_cascade_source_new(&config, &run.source, &source), 0);
+        cr_assert_eq(qn_cascade_new_with(&config, &run.keys.detector, false, &best), 0);
+        cr_assert_eq(qn_cascade_new_with(&config, &run.keys.detector, true, &portable), 0);
+        cr_assert_eq(qn_cascade_source_new(&config, &run.keys.source, &source), 0);
         while (!qn_cascade_is_done(best)) {
             struct qn_buf asks[2] = {0}, answers = {0};
             uint32_t counts[2];
@@ -286,7 +270,7 @@ Test(cascade, questions_are_the_same_with_any_instructions) {
         qn_cascade_free(best);
         qn_cascade_free(portable);
         qn_cascade_source_free(source);
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
 }
 
@@ -305,7 +289,7 @@ Test(cascade, source_refuses_malformed_questions) {
     run_keys(&run, 300, 0, 1);
     struct qn_cascade_config config = {.variant = QN_CASCADE_TUNED, .qber = 0.05, .strip_bits = 100}; /* 2 passes */
     struct qn_cascade_source *source = NULL;
-    cr_assert_eq(qn_cascade_source_new(&config, &run.source, &source), 0);
+    cr_assert_eq(qn_cascade_source_new(&config, &run.keys.source, &source), 0);
     cr_assert_eq(ask_raw(source, "\x00\x00\x01\x05", 4, 1), 0);
     cr_assert_eq(ask_raw(source, "\x02\x02\x02\x05\x5e", 5, 2), 0);
     cr_assert_eq(ask_raw(source, "\x02\x05", 2, 26), 0, "all checks");
@@ -340,7 +324,7 @@ Test(cascade, source_refuses_malformed_questions) {
         cr_assert(rc == 0 || rc == -QN_EPROTOCOL);
     }
     qn_cascade_source_free(source);
-    run_release(&run);
+    key_pair_release(&run.keys);
 }
 
 Test(cascade, corrector_refuses_answers_that_do_not_fit) {
@@ -348,7 +332,7 @@ Test(cascade, corrector_refuses_answers_that_do_not_fit) {
     run_keys(&run, 1000, 0.08, 1);
     struct qn_cascade *cascade = NULL;
     struct qn_cascade_config config = {.variant = QN_CASCADE_TUNED, .qber = 0.08, .strip_bits = 500};
-    cr_assert_eq(qn_cascade_new(&config, &run.detector, &cascade), 0);
+    cr_assert_eq(qn_cascade_new(&config, &run.keys.detector, &cascade), 0);
     static const uint8_t zeros[100];
     struct qn_buf ask = {0};
     uint32_t count;
@@ -366,7 +350,7 @@ Test(cascade, corrector_refuses_answers_that_do_not_fit) {
     cr_assert_eq(qn_cascade_tell(cascade, zeros, 16, 126), -QN_EPROTOCOL, "answered already");
     qn_buf_release(&ask);
     qn_cascade_free(cascade);
-    run_release(&run);
+    key_pair_release(&run.keys);
 }
 
 /* A source that answers by coin: the corrector gives up or ends, it never goes on for ever. */
@@ -379,7 +363,7 @@ Test(cascade, lies_do_not_keep_it_going) {
         struct qn_cascade_config config = {
             .variant = (enum qn_cascade_variant)(i % 9), .qber = 0.05, .strip_bits = 600};
         struct qn_cascade *cascade = NULL;
-        cr_assert_eq(qn_cascade_new(&config, &run.detector, &cascade), 0);
+        cr_assert_eq(qn_cascade_new(&config, &run.keys.detector, &cascade), 0);
         uint64_t limit = 6000 * 10 + 3000 * 24;
         int rc = 0;
         while (rc == 0 && !qn_cascade_is_done(cascade)) {
@@ -397,7 +381,7 @@ Test(cascade, lies_do_not_keep_it_going) {
             qn_buf_release(&ask);
         }
         qn_cascade_free(cascade);
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
 }
 

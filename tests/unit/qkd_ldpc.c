@@ -7,18 +7,12 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "keys.h"
 #include "qkd/estimate.h"
 #include "qkd/ldpc_decode.h"
 #include "qkd/ldpc_frames.h"
 #include "qkd/pack.h"
 #include "qkd/reconcile.h"
-
-static struct qn_bits random_key(struct qn_rng *rng, size_t len) {
-    struct qn_bits bits = {0};
-    for (size_t i = 0; i < len; i += 64)
-        cr_assert_eq(qn_bits_append_word(&bits, qn_rng_u64(rng), len - i < 64 ? (unsigned)(len - i) : 64), 0);
-    return bits;
-}
 
 struct result {
     double efficiency;
@@ -27,17 +21,14 @@ struct result {
 };
 
 static struct result reconcile(size_t len, double qber, double estimate, uint64_t seed) {
-    struct qn_rng rng;
-    qn_rng_init(&rng, seed, "ldpc", len);
-    struct qn_bits source_key = random_key(&rng, len), key = {0}, corrected = {0};
-    cr_assert_eq(qn_bits_copy(&key, &source_key), 0);
-    for (size_t i = 0; i < len && qber > 0; i++)
-        if (qn_rng_double(&rng) < qber) qn_bits_flip(&key, i);
+    struct key_pair keys;
+    struct qn_bits corrected = {0};
+    key_pair_make(&keys, "ldpc", len, qber, seed);
     struct qn_reconcile_config config = {.method = QN_RECONCILE_LDPC, .qber = estimate};
     struct qn_reconcile *reconcile = NULL;
     struct qn_reconcile_source *source = NULL;
-    cr_assert_eq(qn_reconcile_new(&config, &key, &reconcile), 0);
-    cr_assert_eq(qn_reconcile_source_new(&config, &source_key, &source), 0);
+    cr_assert_eq(qn_reconcile_new(&config, &keys.detector, &reconcile), 0);
+    cr_assert_eq(qn_reconcile_source_new(&config, &keys.source, &source), 0);
     while (!qn_reconcile_is_done(reconcile)) {
         struct qn_buf question = {0}, answer = {0};
         uint32_t count;
@@ -55,12 +46,11 @@ static struct result reconcile(size_t len, double qber, double estimate, uint64_
     result.efficiency = qn_reconcile_efficiency(&result.report);
     cr_assert_eq(result.report.disclosed, qn_reconcile_source_disclosed(source));
     cr_assert_eq(qn_reconcile_key(reconcile, &corrected), 0);
-    result.equal = qn_bits_equal(&corrected, &source_key);
-    cr_assert_eq(result.report.corrected, qn_bits_distance(&corrected, &key));
+    result.equal = qn_bits_equal(&corrected, &keys.source);
+    cr_assert_eq(result.report.corrected, qn_bits_distance(&corrected, &keys.detector));
     qn_reconcile_free(reconcile);
     qn_reconcile_source_free(source);
-    qn_bits_release(&source_key);
-    qn_bits_release(&key);
+    key_pair_release(&keys);
     qn_bits_release(&corrected);
     return result;
 }

@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "cascade_reference.h"
+#include "keys.h"
 #include "qkd/cascade.h"
 #include "qkd/cascade_plan.h"
 #include "qkd/estimate.h"
@@ -39,10 +40,9 @@ struct strips {
 };
 
 static void make_strips(struct strips *strips, size_t count, double qber, struct qn_rng *rng) {
-    strips->source = strips->detector = (struct qn_bits){0};
+    strips->source = random_key(rng, count * STRIP);
+    strips->detector = (struct qn_bits){0};
     strips->n_errors = (uint32_t)(STRIP * qber + 0.5);
-    for (size_t left = count * STRIP; left > 0; left -= left < 64 ? left : 64)
-        cr_assert_eq(qn_bits_append_word(&strips->source, qn_rng_u64(rng), left < 64 ? (unsigned)left : 64), 0);
     cr_assert_eq(qn_bits_copy(&strips->detector, &strips->source), 0);
     for (size_t s = 0; s < count; s++) {
         for (uint32_t e = 0; e < strips->n_errors;) {

@@ -7,68 +7,52 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "keys.h"
 #include "qkd/reconcile.h"
 
 /* Two keys that differ at random places, and what it took to make them equal. */
 struct run {
-    struct qn_bits source, detector;
-    size_t errors, left; /* Places that differ, before and after. */
+    struct key_pair keys;
+    size_t left; /* Places that differ afterwards. */
     struct qn_reconcile_report report;
     unsigned rounds;
 };
 
 static void run_keys(struct run *run, size_t len, double qber, uint64_t seed) {
-    struct qn_rng rng;
-    qn_rng_init(&rng, seed, "reconcile", len);
     *run = (struct run){0};
-    for (size_t i = 0; i < len; i += 64)
-        cr_assert_eq(qn_bits_append_word(&run->source, qn_rng_u64(&rng), len - i < 64 ? (unsigned)(len - i) : 64), 0);
-    cr_assert_eq(qn_bits_copy(&run->detector, &run->source), 0);
-    for (size_t i = 0; i < len && qber > 0; i++)
-        if (qn_rng_double(&rng) < qber) qn_bits_flip(&run->detector, i);
-    run->errors = qn_bits_distance(&run->source, &run->detector);
+    key_pair_make(&run->keys, "reconcile", len, qber, seed);
 }
 
-static void run_release(struct run *run) {
-    qn_bits_release(&run->source);
-    qn_bits_release(&run->detector);
+static int ask(void *corrector, struct qn_buf *question, uint32_t *ret_count) {
+    return qn_reconcile_ask(corrector, question, ret_count);
 }
 
-/* A round: everything that can be asked is asked, then everything is answered. */
-static void play_round(struct qn_reconcile *reconcile, struct qn_reconcile_source *source) {
-    struct qn_buf asks[64] = {0};
-    uint32_t counts[64];
-    size_t n = 0;
-    for (;; n++) {
-        cr_assert_lt(n, 64);
-        cr_assert_eq(qn_reconcile_ask(reconcile, &asks[n], &counts[n]), 0);
-        if (counts[n] == 0) break;
-        cr_assert_leq(asks[n].len, QN_RECONCILE_MESSAGE_BYTES);
-        cr_assert_leq(qn_bits_bytes(counts[n]), QN_RECONCILE_MESSAGE_BYTES);
-    }
-    cr_assert_gt(n, 0);
-    for (size_t i = 0; i < n; i++) {
-        struct qn_buf answers = {0};
-        cr_assert_eq(qn_reconcile_answer(source, asks[i].data, asks[i].len, counts[i], &answers), 0);
-        cr_assert_eq(qn_reconcile_tell(reconcile, answers.data, answers.len, counts[i]), 0);
-        qn_buf_release(&answers);
-    }
-    for (size_t i = 0; i < n; i++) qn_buf_release(&asks[i]);
+static int answer(void *source, const uint8_t *question, size_t len, uint32_t count, struct qn_buf *answer) {
+    return qn_reconcile_answer(source, question, len, count, answer);
+}
+
+static int tell(void *corrector, const uint8_t *answer, size_t len, uint32_t count) {
+    return qn_reconcile_tell(corrector, answer, len, count);
+}
+
+static struct reconciling ends_of(struct qn_reconcile *corrector, struct qn_reconcile_source *source) {
+    return (struct reconciling){ask, answer, tell, QN_RECONCILE_MESSAGE_BYTES, corrector, source};
 }
 
 static void run_method(struct run *run, const struct qn_reconcile_config *config) {
     struct qn_reconcile *reconcile = NULL;
     struct qn_reconcile_source *source = NULL;
     struct qn_bits key = {0};
-    cr_assert_eq(qn_reconcile_new(config, &run->detector, &reconcile), 0);
-    cr_assert_eq(qn_reconcile_source_new(config, &run->source, &source), 0);
-    for (; !qn_reconcile_is_done(reconcile); run->rounds++) play_round(reconcile, source);
+    cr_assert_eq(qn_reconcile_new(config, &run->keys.detector, &reconcile), 0);
+    cr_assert_eq(qn_reconcile_source_new(config, &run->keys.source, &source), 0);
+    struct reconciling ends = ends_of(reconcile, source);
+    for (; !qn_reconcile_is_done(reconcile); run->rounds++) play_round(&ends);
     cr_assert_eq(qn_reconcile_key(reconcile, &key), 0);
-    cr_assert_eq(key.len, run->source.len);
-    run->left = qn_bits_distance(&key, &run->source);
+    cr_assert_eq(key.len, run->keys.source.len);
+    run->left = qn_bits_distance(&key, &run->keys.source);
     qn_reconcile_get_report(reconcile, &run->report);
     cr_assert_eq(run->report.disclosed, qn_reconcile_source_disclosed(source));
-    cr_assert_eq(run->report.corrected, qn_bits_distance(&key, &run->detector));
+    cr_assert_eq(run->report.corrected, qn_bits_distance(&key, &run->keys.detector));
     cr_assert_eq(run->report.bits, key.len);
     cr_assert_leq(run->report.rounds, run->rounds);
     qn_bits_release(&key);
@@ -89,7 +73,7 @@ Test(reconcile, every_method_makes_keys_equal) {
             cr_assert_leq(run.left, 4); /* A strip of the published ones may fail. */
             cr_assert(f > 1 && f < 1.3);
             cr_assert_gt(run.report.frames, 0);
-            run_release(&run);
+            key_pair_release(&run.keys);
         }
     }
 }
@@ -124,7 +108,7 @@ Test(reconcile, an_empty_key_is_done_at_once) {
         run_method(&run, &(struct qn_reconcile_config){.method = (enum qn_reconcile_method)method, .qber = 0.02});
         cr_assert_eq(run.rounds, 0);
         cr_assert(isnan(qn_reconcile_efficiency(&run.report)));
-        run_release(&run);
+        key_pair_release(&run.keys);
     }
 }
 
