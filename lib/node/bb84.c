@@ -575,6 +575,8 @@ void bb84_on_peer_gone(struct qn_node *node, uint16_t peer) {
 int bb84_init(struct qn_node *node) {
     node->bb84 = calloc(1, sizeof *node->bb84);
     if (node->bb84 == NULL) return -QN_ENOMEM;
+    node->bb84->letters = calloc(node->topology->n_nodes, sizeof *node->bb84->letters);
+    if (node->bb84->letters == NULL) return -QN_ENOMEM;
     list_init(&node->bb84->sessions);
     node->bb84->next_session = (uint32_t)(node->incarnation & 0x7fff) << 15;
     return 0;
@@ -582,9 +584,10 @@ int bb84_init(struct qn_node *node) {
 
 void bb84_release(struct qn_node *node) {
     if (node->bb84 == NULL) return;
-    while (!list_is_empty(&node->bb84->sessions))
+    while (node->bb84->letters != NULL && !list_is_empty(&node->bb84->sessions))
         session_free(CONTAINER_OF(node->bb84->sessions.next, struct session, link));
-    bb84_drop_letters(node, QN_NO_NODE);
+    for (uint16_t i = 0; node->bb84->letters != NULL && i < node->topology->n_nodes; i++) bb84_drop_letters(node, i);
+    free(node->bb84->letters);
     qn_buf_release(&node->bb84->packed);
     qn_buf_release(&node->bb84->relayed.kept);
     free(node->bb84);

@@ -176,9 +176,12 @@ struct session {
 
 struct letter { /* A message the channel had no room for. */
     struct letter *next;
-    uint16_t to;
     size_t len;
     uint8_t bytes[];
+};
+
+struct letters { /* To one node. There is room again when it acknowledges something: then they follow. */
+    struct letter *first, *last;
 };
 
 struct relayed { /* What this node, as an attacker, has kept of what it passed on: the first verdict, of one pair of
@@ -191,9 +194,8 @@ struct bb84 {
     struct list sessions;
     size_t n_sessions;
     uint32_t next_session;
-    uint64_t n_trains; /* Ever begun here. */
-    struct letter *first, *last;
-    size_t waiting_bytes;
+    uint64_t n_trains;       /* Ever begun here. */
+    struct letters *letters; /* Owned; by node. */
     struct qn_buf packed;
     struct relayed relayed;
 };

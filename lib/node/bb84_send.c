@@ -3,7 +3,8 @@
  * message of post-processing; the closing messages carry its tag (qkd/auth.h), with a pad from the pool of the two
  * nodes. A transcript begins with how the session was opened, so what was agreed on is covered, too.
  *
- * What the channel has no room for waits here, in order. How much that can be is bounded by the trains under way. */
+ * What the channel to a node has no room for waits here, in order, a queue a node: one that is slow must not hold up
+ * what is for others. How much that can be is bounded by the trains under way. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,56 +17,36 @@
 /* ---- the queue ---- */
 
 static void post(struct qn_node *node, uint16_t to, const uint8_t *bytes, size_t len) {
-    struct bb84 *bb84 = node->bb84;
-    if (bb84->first == NULL && node_send_packed(node, to, ENVELOPE_FIELD, bytes, len) != -QN_EBUSY) return;
+    struct letters *queue = &node->bb84->letters[to];
+    if (queue->first == NULL && node_send_packed(node, to, ENVELOPE_FIELD, bytes, len) != -QN_EBUSY) return;
     struct letter *letter = malloc(sizeof *letter + len);
     if (letter == NULL) return; /* The block stands still until its deadline. */
-    *letter = (struct letter){.to = to, .len = len};
+    *letter = (struct letter){.len = len};
     memcpy(letter->bytes, bytes, len);
-    if (bb84->last != NULL)
-        bb84->last->next = letter;
+    if (queue->last != NULL)
+        queue->last->next = letter;
     else
-        bb84->first = letter;
-    bb84->last = letter;
-    bb84->waiting_bytes += len;
+        queue->first = letter;
+    queue->last = letter;
 }
 
-static struct letter *unlink_letter(struct bb84 *bb84, struct letter *previous, struct letter *letter) {
-    struct letter *next = letter->next;
-    if (previous != NULL)
-        previous->next = next;
-    else
-        bb84->first = next;
-    if (bb84->last == letter) bb84->last = previous;
-    bb84->waiting_bytes -= letter->len;
+static void drop_first(struct letters *queue) {
+    struct letter *letter = queue->first;
+    queue->first = letter->next;
+    if (queue->first == NULL) queue->last = NULL;
     sodium_memzero(letter->bytes, letter->len);
     free(letter);
-    return next;
 }
 
 void bb84_on_room(struct qn_node *node, uint16_t peer) {
-    struct letter *previous = NULL;
-    for (struct letter *letter = node->bb84->first; letter != NULL;) {
-        if (letter->to == peer) {
-            if (node_send_packed(node, peer, ENVELOPE_FIELD, letter->bytes, letter->len) == -QN_EBUSY) return;
-            letter = unlink_letter(node->bb84, previous, letter);
-        } else {
-            previous = letter;
-            letter = letter->next;
-        }
-    }
+    struct letters *queue = &node->bb84->letters[peer];
+    while (queue->first != NULL &&
+           node_send_packed(node, peer, ENVELOPE_FIELD, queue->first->bytes, queue->first->len) != -QN_EBUSY)
+        drop_first(queue);
 }
 
 void bb84_drop_letters(struct qn_node *node, uint16_t to) {
-    struct letter *previous = NULL;
-    for (struct letter *letter = node->bb84->first; letter != NULL;) {
-        if (letter->to == to || to == QN_NO_NODE) {
-            letter = unlink_letter(node->bb84, previous, letter);
-        } else {
-            previous = letter;
-            letter = letter->next;
-        }
-    }
+    while (node->bb84->letters[to].first != NULL) drop_first(&node->bb84->letters[to]);
 }
 
 /* ---- packing ---- */

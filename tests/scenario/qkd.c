@@ -307,3 +307,22 @@ Test(qkd, ends_that_do_not_agree_are_told_in_what) {
         network_free(network);
     }
 }
+
+/* ---- several links on a node ---- */
+
+/* What a far neighbour has no room for must not hold up the others: each has its own queue. */
+Test(qkd, links_of_a_node_do_not_wait_for_each_other) {
+    static const char yaml[] =
+        "version: 1\nnetwork: keys\nnodes:\n  hub: {role: detector}\n  a: {role: source}\n  b: {role: source}\n"
+        "  c: {role: source}\ndefaults: {link: {length: 10km, preset: yuan2018}}\nlinks:\n"
+        "  la: {between: [a, hub], classical_delay: 500ms}\n  lb: {between: [b, hub]}\n  lc: {between: [c, hub]}\n";
+    static const char *const sources[] = {"a", "b", "c"};
+    struct network *network = network_new_unchecked(yaml, 350, 0, 4096);
+    uint64_t clients[3];
+    for (int i = 0; i < 3; i++) {
+        clients[i] = network_ask_bb84_pulses(network, sources[i], "hub", 1, i == 0 ? 300000000 : 4000000);
+        if (i == 0) cluster_run_until(network->cluster, 2000000000); /* What it says is under way for half a second. */
+    }
+    for (int i = 2; i >= 0; i--) summary_of(network_wait(network, clients[i], i == 0 ? 3000 : 20));
+    network_free(network);
+}
