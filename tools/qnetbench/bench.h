@@ -46,6 +46,7 @@ int bench_teleport(struct bench *bench);
 int bench_remote(struct bench *bench);
 int bench_bb84(struct bench *bench);
 int bench_qkd(struct bench *bench);
+int bench_qkd_links(struct bench *bench);
 int bench_store(struct bench *bench);
 int bench_sim(struct bench *bench);
 int bench_engine(struct bench *bench);

@@ -37,6 +37,7 @@ static const struct {
     {"remote", bench_remote, "measuring a qubit whose state another node keeps"},
     {"bb84", bench_bb84, "secret keys from single photons"},
     {"qkd", bench_qkd, "keys of published links at 0 to 100 km, as a multiple of real time"},
+    {"qkd-links", bench_qkd_links, "memory and rate of a node with 1 to 8 links, and with blocks of 10^6 to 10^8 bits"},
     {"store", bench_store, "keys made durable"},
     {"sim", bench_sim, "qnetsim: three nodes in this process"},
     {"engine", bench_engine, "arithmetic of quantum states"},

@@ -138,13 +138,18 @@ void network_cpu_text(const struct network *network, char *out, size_t size) {
                                 100 * (cpu_s(network->nodes[i].pid) - network->nodes[i].cpu_s) / wall_s);
 }
 
-double network_node_rss_mib(const struct network *network, size_t node) {
-    char path[64], line[256];
+static double status_mib(const struct network *network, size_t node, const char *field) {
+    char path[64], line[256], format[32];
     unsigned long kib = 0;
     snprintf(path, sizeof path, "/proc/%d/status", (int)network->nodes[node].pid);
+    snprintf(format, sizeof format, "%s:", field);
     FILE *file = fopen(path, "re");
     if (file == NULL) return 0;
-    while (fgets(line, sizeof line, file) != NULL && sscanf(line, "VmRSS: %lu", &kib) != 1) continue;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, format, strlen(format)) == 0) kib = strtoul(line + strlen(format), NULL, 10);
     fclose(file);
     return (double)kib / 1024;
 }
+
+double network_node_rss_mib(const struct network *network, size_t node) { return status_mib(network, node, "VmRSS"); }
+double network_node_peak_mib(const struct network *network, size_t node) { return status_mib(network, node, "VmHWM"); }

@@ -9,7 +9,7 @@
 
 /* A lab of real daemons, started by qnetctl in a runtime folder of our own, and a connection to each control socket. */
 
-enum { NETWORK_NODES_MAX = 8 };
+enum { NETWORK_NODES_MAX = 9 };
 
 struct network_node {
     char name[64];
@@ -41,5 +41,6 @@ int network_call(struct network *network, size_t node, Qnet__V1__ControlRequest 
 void network_cpu_start(struct network *network);
 void network_cpu_text(const struct network *network, char *out, size_t size); /* "n0 98% n1 75%" since the start. */
 double network_node_rss_mib(const struct network *network, size_t node);      /* 0 if unknown. */
+double network_node_peak_mib(const struct network *network, size_t node);     /* The most it ever was. */
 
 #endif
