@@ -202,58 +202,88 @@ INLINE WIDE __m512i wide_outcomes(const struct tables *t, const uint32_t *word, 
     return _mm512_mask_mov_epi16(entry, below, draw);
 }
 
-/* Bits one after the other, without reading back what was written. */
-struct packed {
-    uint8_t *to;
-    uint64_t carry;
+/* Outcomes of a batch as bits: those of the low two bits and of the third; and which are not decided. */
+struct marks {
+    uint64_t one[FAST_BATCH / 64], two[FAST_BATCH / 64], basis[FAST_BATCH / 64], tied[FAST_BATCH / 64];
 };
 
-INLINE void packed_add(struct packed *packed, size_t at, uint32_t bits, unsigned count) {
-    uint64_t value = packed->carry | (uint64_t)bits << (at % 8);
-    memcpy(packed->to + at / 8, &value, sizeof value);
-    packed->carry = value >> ((at % 8 + count) & ~(size_t)7);
+/* No calls in here: they would push everything out of the registers. */
+static WIDE void wide_marks(const struct qn_source *source, const struct fast_outcomes *outcomes, const uint32_t *word,
+                            const uint64_t *draw, size_t n, struct marks *ret) {
+    struct tables tables;
+    tables_load(source, outcomes, &tables);
+    for (size_t i = 0; i < n; i += KEEP) {
+        __mmask32 tied;
+        __m512i outcome = wide_outcomes(&tables, word + i, _mm512_loadu_si512(draw + i / 4), &tied);
+        uint32_t one = _mm512_test_epi16_mask(outcome, _mm512_set1_epi16(1));
+        uint32_t two = _mm512_test_epi16_mask(outcome, _mm512_set1_epi16(2));
+        uint32_t basis = _mm512_test_epi16_mask(outcome, _mm512_set1_epi16(4));
+        memcpy((uint8_t *)ret->one + i / 8, &one, sizeof one);
+        memcpy((uint8_t *)ret->two + i / 8, &two, sizeof two);
+        memcpy((uint8_t *)ret->basis + i / 8, &basis, sizeof basis);
+        memcpy((uint8_t *)ret->tied + i / 8, &tied, sizeof tied);
+    }
+}
+
+/* `used`: of the last word. */
+static void marks_decide(const struct qn_source *source, const struct fast_outcomes *outcomes, const uint32_t *word,
+                         const uint64_t *draw, size_t words, uint64_t used, struct qn_rng *ties, struct marks *marks) {
+    for (size_t w = 0; w < words; w++)
+        for (uint64_t left = marks->tied[w] & (w + 1 < words ? ~UINT64_C(0) : used); left != 0; left &= left - 1) {
+            uint64_t bit = left & (0 - left);
+            size_t i = 64 * w + (unsigned)__builtin_ctzll(left);
+            unsigned which = (unsigned)(draw[i / 4] >> 16 * (i % 4)) & 0xffff;
+            unsigned is = fast_outcome(source, outcomes, word[i], which, ties);
+            marks->one[w] = (marks->one[w] & ~bit) | (is & 1 ? bit : 0);
+            marks->two[w] = (marks->two[w] & ~bit) | (is & 2 ? bit : 0);
+            marks->basis[w] = (marks->basis[w] & ~bit) | (is & 4 ? bit : 0);
+        }
+}
+
+/* Bits one after the other, without reading back what was written. */
+struct packed {
+    uint64_t *to, part;
+};
+
+INLINE void packed_add(struct packed *packed, size_t at, uint64_t bits, unsigned count) {
+    uint64_t word = packed->part | bits << (at % 64), next = bits >> 1 >> (63 - at % 64);
+    uint64_t is_full = 0 - (uint64_t)((at % 64 + count) / 64); /* A branch would be a coin to predict. */
+    packed->to[at / 64] = word;
+    packed->part = word ^ ((word ^ next) & is_full);
 }
 
 static WIDE void wide_keep(const struct qn_source *source, const struct fast_outcomes *outcomes,
                            const uint32_t *position, const uint32_t *word, const uint64_t *draw, const uint64_t *coin,
                            size_t n, struct qn_rng *ties, uint32_t *ret_position, struct fast_clicks *ret) {
-    struct tables tables;
-    struct packed bases = {.to = (uint8_t *)ret->basis}, bits = {.to = (uint8_t *)ret->bit};
-    struct packed doubles = {.to = (uint8_t *)ret->both};
-    size_t kept = 0;
-    tables_load(source, outcomes, &tables);
-    ret->doubles[0] = ret->doubles[1] = 0;
-    for (size_t i = 0; i < n; i += KEEP) {
-        __mmask32 tied, valid = n - i < KEEP ? ((__mmask32)1 << (n - i)) - 1 : ~(__mmask32)0;
-        __m512i outcome = wide_outcomes(&tables, word + i, _mm512_loadu_si512(draw + i / 4), &tied);
-        uint32_t one = _mm512_test_epi16_mask(outcome, _mm512_set1_epi16(1));
-        uint32_t two = _mm512_test_epi16_mask(outcome, _mm512_set1_epi16(2));
-        uint32_t basis = _mm512_test_epi16_mask(outcome, _mm512_set1_epi16(4));
-        for (uint32_t left = tied & valid; left != 0; left &= left - 1) {
-            unsigned lane = (unsigned)__builtin_ctz(left),
-                     which = (unsigned)(draw[i / 4 + lane / 4] >> 16 * (lane % 4));
-            unsigned is = fast_outcome(source, outcomes, word[i + lane], which & 0xffff, ties);
-            one = (one & ~(1u << lane)) | (is & 1) << lane;
-            two = (two & ~(1u << lane)) | (is >> 1 & 1) << lane;
-            basis = (basis & ~(1u << lane)) | is >> 2 << lane;
+    struct marks marks;
+    struct packed bases = {ret->basis, 0}, bits = {ret->bit, 0}, doubles = {ret->both, 0};
+    size_t kept = 0, words = (n + 63) / 64;
+    uint64_t n_doubles = 0, n_test_doubles = 0;
+    uint64_t used = n % 64 == 0 ? ~UINT64_C(0) : (UINT64_C(1) << (n % 64)) - 1;
+    wide_marks(source, outcomes, word, draw, n, &marks);
+    marks_decide(source, outcomes, word, draw, words, used, ties, &marks);
+    for (size_t w = 0; w < words; w++) {
+        uint64_t valid = w + 1 < words ? ~UINT64_C(0) : used, one = marks.one[w] & valid, two = marks.two[w] & valid;
+        uint64_t click = one | two, both = one & two, basis = marks.basis[w];
+        uint32_t *to = ret_position + kept;
+        for (unsigned part = 0; part < 64; part += 16) {
+            __mmask16 some = (__mmask16)(click >> part);
+            _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(some, _mm512_loadu_si512(position + 64 * w + part)));
+            to += (unsigned)__builtin_popcount(some);
         }
-        uint32_t click = (one | two) & valid, both = one & two, flip = ~(uint32_t)(coin[i / 64] >> (i % 64));
-        unsigned count = (unsigned)__builtin_popcount(click), first = (unsigned)__builtin_popcount(click & 0xffff);
-        _mm512_storeu_si512(ret_position + kept,
-                            _mm512_maskz_compress_epi32((__mmask16)click, _mm512_loadu_si512(position + i)));
-        _mm512_storeu_si512(
-            ret_position + kept + first,
-            _mm512_maskz_compress_epi32((__mmask16)(click >> 16), _mm512_loadu_si512(position + i + KEEP / 2)));
-        packed_add(&bases, kept, _pext_u32(basis, click), count);
-        packed_add(&bits, kept, _pext_u32(two & ~(both & flip), click), count);
-        packed_add(&doubles, kept, _pext_u32(both, click), count);
-        ret->doubles[0] += (unsigned)__builtin_popcount(both & click & ~basis);
-        ret->doubles[1] += (unsigned)__builtin_popcount(both & click & basis);
+        unsigned count = (unsigned)(to - (ret_position + kept));
+        packed_add(&bases, kept, _pext_u64(basis, click), count);
+        packed_add(&bits, kept, _pext_u64(two & ~(both & ~coin[w]), click), count);
+        packed_add(&doubles, kept, _pext_u64(both, click), count);
+        n_doubles += (unsigned)__builtin_popcountll(both);
+        n_test_doubles += (unsigned)__builtin_popcountll(both & basis);
         kept += count;
     }
     packed_add(&bases, kept, 0, 0);
     packed_add(&bits, kept, 0, 0);
     packed_add(&doubles, kept, 0, 0);
+    ret->doubles[0] = n_doubles - n_test_doubles;
+    ret->doubles[1] = n_test_doubles;
     ret->n = kept;
 }
 
