@@ -1,69 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real daemons for the end-to-end tests: temporary networks on free loopback ports, started, killed and asked.
 
-Python's standard library only. The few control messages the tests need are written by hand: a message is a list of
-(field number, int | str | bytes | message), decoded into {field number: [values]} with sub-messages left as bytes.
+Python's standard library only. Control messages are dictionaries, as of tests/support/protolite.py.
 """
 import os
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import protolite  # noqa: E402
+
+CONTROL = protolite.Schema("control", "qkd")
 QNETD = os.environ.get("QNETD", "qnetd")
 SANITIZED = any(name in os.environ.get("QNETD_BUILD", "") for name in ("asan", "tsan"))
 MEMORY = 20 if SANITIZED else 1  # Times as much is used then: what is freed is kept for a while.
-
-
-def encode(fields):
-    out = b""
-    for number, value in fields:
-        if isinstance(value, (bool, int)):
-            out += varint(number << 3) + varint(int(value))
-        else:
-            body = value.encode() if isinstance(value, str) else encode(value) if isinstance(value, list) else value
-            out += varint(number << 3 | 2) + varint(len(body)) + body
-    return out
-
-
-def varint(value):
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def decode(data):
-    fields, at = {}, 0
-
-    def read_varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(data):
-        tag = read_varint()
-        kind = tag & 7
-        if kind == 0:
-            value = read_varint()
-        else:
-            size = {1: 8, 5: 4}.get(kind) or read_varint()
-            value = data[at:at + size]
-            at += size
-        fields.setdefault(tag >> 3, []).append(value)
-    return fields
 
 
 def free_ports(n):
@@ -99,16 +56,16 @@ class Control:
             self.socket.close()
             raise
 
-    def send(self, fields):
-        body = encode(fields)
+    def send(self, request):
+        body = CONTROL.encode("ControlRequest", request)
         self.socket.sendall(struct.pack(">I", len(body)) + body)
 
     def receive(self):
         (length,) = struct.unpack(">I", self._exactly(4))
-        return decode(self._exactly(length))
+        return CONTROL.decode("ControlResponse", self._exactly(length))
 
-    def ask(self, fields):
-        self.send(fields)
+    def ask(self, request):
+        self.send(request)
         return self.receive()
 
     def _exactly(self, n):

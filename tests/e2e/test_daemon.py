@@ -14,12 +14,9 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from harness import MEMORY, QNETD, SANITIZED, Lab, decode, eventually  # noqa: E402
+from harness import CONTROL, MEMORY, QNETD, SANITIZED, Lab, eventually  # noqa: E402
 
-# Fields of ControlRequest and ControlResponse.
-STATUS, FAULT, EVENTS, CANCEL, VERSION, STOP = 2, 8, 10, 13, 14, 16
-CUT_QUANTUM, RESTORE_QUANTUM = 1, 3
-ERROR, STATUS_INFO, EVENT, VERSION_INFO = 3, 4, 14, 15
+CUT_QUANTUM, RESTORE_QUANTUM = (CONTROL.enums["FAULT_KIND_" + kind] for kind in ("CUT_QUANTUM", "RESTORE_QUANTUM"))
 
 
 def qnetd(*arguments, stdin=b""):
@@ -205,12 +202,12 @@ class Sessions(unittest.TestCase):
             sessions = f'qnetd_sessions_total{{peer="{node.name}",plane="quantum"}}'
             with node.control() as control:
                 before = other.metric(sessions)
-                self.assertNotIn(ERROR, control.ask([(1, 1), (FAULT, [(1, "alice-bob"), (2, CUT_QUANTUM)])]))
+                self.assertNotIn("error", control.ask({"id": 1, "fault": {"link": "alice-bob", "kind": CUT_QUANTUM}}))
                 eventually(lambda: not node.is_ready() and not other.is_ready(), what="not ready")
                 time.sleep(1)
                 self.assertEqual(other.metric(sessions), before)
                 self.assertEqual(other.metric(f'qnetd_session_up{{peer="{node.name}",plane="classical"}}'), 1)
-                self.assertNotIn(ERROR, control.ask([(1, 2), (FAULT, [(1, "alice-bob"), (2, RESTORE_QUANTUM)])]))
+                self.assertNotIn("error", control.ask({"id": 2, "fault": {"link": "alice-bob", "kind": RESTORE_QUANTUM}}))
             node.wait_ready()
             other.wait_ready()
 
@@ -298,7 +295,7 @@ class Sandbox(unittest.TestCase):
         self.assertEqual(self.bob.metric(f'qnetd_sandbox_info{{uid="{uid}",no_new_privs="0",landlock="0",seccomp="0"}}'), 1)
         self.assertIn(f'qnetd_sandbox_info{{uid="{uid}",no_new_privs="1",landlock="', self.alice.get("/metrics")[1])
         with self.alice.control() as control:
-            self.assertIn(b"seccomp", decode(control.ask([(1, 7), (STATUS, [])])[STATUS_INFO][0])[100][0])
+            self.assertIn("seccomp", control.ask({"id": 7, "status": {}})["status"]["sandbox"])
         self.assertIn('"code":"sandbox"', self.alice.log())
 
     @unittest.skipIf(SANITIZED, "the leak detector may not look into another user's process")
@@ -404,15 +401,15 @@ class ControlSocket(unittest.TestCase):
 
     def test_version(self):
         with self.alice.control() as control:
-            answer = control.ask([(1, 7), (VERSION, [])])
-            self.assertEqual(answer[1], [7])
-            self.assertIn(b"qnetd", answer[VERSION_INFO][0])
+            answer = control.ask({"id": 7, "version": {}})
+            self.assertEqual(answer["id"], 7)
+            self.assertIn("qnetd", answer["version"]["software"])
 
     def test_status_tells_of_the_sessions(self):
         with self.alice.control() as control:
-            answer = control.ask([(1, 1), (STATUS, [])])
-            self.assertIn(STATUS_INFO, answer)
-            self.assertIn(b"qnetd 0.", answer[STATUS_INFO][0])
+            answer = control.ask({"id": 1, "status": {}})
+            self.assertIn("status", answer)
+            self.assertIn("qnetd 0.", answer["status"]["software"])
 
     def test_requests_may_be_pipelined_and_cut_anywhere(self):
         with self.alice.control() as control:
@@ -422,13 +419,13 @@ class ControlSocket(unittest.TestCase):
                 data += struct.pack(">I", len(body)) + body
             for at in range(0, len(data), 7):
                 control.socket.sendall(data[at:at + 7])
-            self.assertEqual([control.receive()[1][0] for _ in range(100)], list(range(1, 101)))
+            self.assertEqual([control.receive()["id"] for _ in range(100)], list(range(1, 101)))
 
     def test_rubbish_is_answered_with_an_error_and_the_end(self):
         for data in (struct.pack(">I", 3) + b"\xff\xff\xff", struct.pack(">I", 0x7FFFFFFF)):
             with self.alice.control() as control:
                 control.socket.sendall(data)
-                self.assertIn(ERROR, control.receive())
+                self.assertIn("error", control.receive())
                 with self.assertRaises(EOFError):
                     control.receive()
 
@@ -443,7 +440,7 @@ class ControlSocket(unittest.TestCase):
                 while n_bytes < 50e6:
                     n_bytes += slow.socket.send(requests[n_bytes % 8:])
             with self.alice.control() as other:
-                self.assertIn(VERSION_INFO, other.ask([(1, 1), (VERSION, [])]))
+                self.assertIn("version", other.ask({"id": 1, "version": {}}))
             self.assertLess(self.alice.metric("process_resident_memory_bytes") - before, 8e6 * MEMORY)
             slow.socket.settimeout(10)
             for _ in range(n_bytes // 8):
@@ -452,31 +449,31 @@ class ControlSocket(unittest.TestCase):
     def test_a_client_may_go_away_at_any_time(self):
         for _ in range(20):
             with self.alice.control() as control:
-                control.send([(1, 1), (STATUS, [])])
+                control.send({"id": 1, "status": {}})
         self.assertTrue(self.alice.is_ready())
 
     def test_events_backlog_and_follow(self):
         with self.alice.control() as control:
-            control.send([(1, 1), (EVENTS, [(2, 100)])])
+            control.send({"id": 1, "events": {"backlog": 100}})
             n = 0
-            while (answer := control.receive()).get(2):
-                self.assertIn(EVENT, answer)
+            while (answer := control.receive()).get("more"):
+                self.assertIn("event", answer)
                 n += 1
             self.assertGreater(n, 0)
-            control.send([(1, 2), (EVENTS, [(1, True)])])
-            control.ask([(1, 3), (VERSION, [])])  # The subscription stands.
+            control.send({"id": 2, "events": {"follow": True}})
+            control.ask({"id": 3, "version": {}})  # The subscription stands.
             self.lab["bob"].kill()
-            self.assertEqual(control.receive()[1], [2])
+            self.assertEqual(control.receive()["id"], 2)
             self.lab["bob"].start().wait_ready()
-            control.send([(1, 4), (CANCEL, [(1, 2)])])
-            while (answer := control.receive())[1] != [4]:
-                self.assertEqual(answer[1], [2])
+            control.send({"id": 4, "cancel": {"id": 2}})
+            while (answer := control.receive())["id"] != 4:
+                self.assertEqual(answer["id"], 2)
 
     def test_subscribers_are_bounded(self):
         clients = [self.alice.control() for _ in range(33)]
         for client in clients:
-            client.send([(1, 1), (EVENTS, [(1, True)])])
-        self.assertIn(ERROR, clients[-1].receive())
+            client.send({"id": 1, "events": {"follow": True}})
+        self.assertIn("error", clients[-1].receive())
         for client in clients:
             client.close()
 
@@ -484,7 +481,7 @@ class ControlSocket(unittest.TestCase):
         result = qnetd("--topology", self.lab.topology, "--node", "alice", "--state", self.alice.state)
         self.assertEqual(result.returncode, 1)
         with self.alice.control() as control:
-            self.assertIn(VERSION_INFO, control.ask([(1, 1), (VERSION, [])]))
+            self.assertIn("version", control.ask({"id": 1, "version": {}}))
 
 
 class Stop(unittest.TestCase):
@@ -497,7 +494,7 @@ class Stop(unittest.TestCase):
             alice.start()
             eventually(lambda: alice.get("/livez")[0] == 200, what="alive")
             with alice.control() as control:
-                self.assertEqual(control.ask([(1, 9), (STOP, [])]), {1: [9]})
+                self.assertEqual(control.ask({"id": 9, "stop": {}}), {"id": 9})
             self.assertEqual(alice.wait(), 0)
 
     def test_killed_while_it_starts_for_the_first_time(self):

@@ -22,7 +22,6 @@ BUILD = os.environ.get("QNETD_BUILD", "build")
 QNETCTL = os.path.join(BUILD, "tools", "qnetctl", "qnetctl")
 SHIM = os.environ.get("CLOCK_SHIM_LIBRARY", os.path.join(BUILD, "tests", "e2e", "clock_shim.so"))
 IDEAL = "model: ideal, fidelity: 0.95, probability: 50%, length: 1km, attempt_time: 10us"
-STATUS, ERROR = 2, 3
 
 
 def cpu_seconds(node):
@@ -102,7 +101,7 @@ class Descriptors(Case):
         self.both_ready()
         hard = resource.prlimit(self.bob.process.pid, resource.RLIMIT_NOFILE)[1]
         with self.bob.control() as control:
-            control.ask([(1, 1), (STATUS, [])])  # Connected is not accepted yet.
+            control.ask({"id": 1, "status": {}})  # Connected is not accepted yet.
             resource.prlimit(self.bob.process.pid, resource.RLIMIT_NOFILE, (3, hard))
             self.silent(50)
             self.silent(20, 2)
@@ -112,7 +111,7 @@ class Descriptors(Case):
             while time.monotonic() - start < 2:
                 time.sleep(0.1)
             self.assertLess(self.cpu_ticks(self.bob) - before, 0.15 * os.sysconf("SC_CLK_TCK"), "no loop spins")
-            self.assertNotIn(ERROR, control.ask([(1, 1), (STATUS, [])]))
+            self.assertNotIn("error", control.ask({"id": 1, "status": {}}))
             self.pairs()
             resource.prlimit(self.bob.process.pid, resource.RLIMIT_NOFILE, (1000, hard))
             eventually(lambda: '"code":"descriptors_back"' in self.bob.log(), what="said")
@@ -157,7 +156,7 @@ class Streams(Case):
         def lost():
             with self.bob.control() as control:
                 for link in range(200):
-                    control.send([(1, 1), (8, [(1, "alice-bob"), (2, 1 + 2 * (link % 2))])])
+                    control.send({"id": 1, "fault": {"link": "alice-bob", "kind": 1 + 2 * (link % 2)}})  # Cut, restored.
                     control.receive()
             return self.bob.metric("qnetd_log_lost_total") > 0
         eventually(lost, seconds=30, what="lines lost")

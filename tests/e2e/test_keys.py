@@ -12,10 +12,7 @@ import threading
 import time
 import unittest
 
-from harness import QNETD, Lab, decode, eventually, free_ports
-
-BB84, LIST, TAKE = 6, 3, 11  # Of ControlRequest.
-ERROR, KEY, BLOCK, SUMMARY = 3, 8, 11, 12  # Of ControlResponse.
+from harness import CONTROL, QNETD, Lab, eventually, free_ports
 
 
 class Pair(Lab):
@@ -33,42 +30,40 @@ class Pair(Lab):
             "length: 1km", "length: 1km, misalignment: 1%")
 
 
-def ask(node, fields, timeout=10):
+def ask(node, request, timeout=10):
     """All answers to one request."""
     with node.control(timeout) as control:
-        control.send([(1, 1), *fields])
+        control.send({"id": 1, **request})
         while True:
             answer = control.receive()
             yield answer
-            if not answer.get(2):
+            if not answer.get("more"):
                 return
 
 
 def keys_of(node):
     """id -> state of the keys that users may have."""
     found = {}
-    for answer in ask(node, [(LIST, [(1, 4)])]):
-        if KEY in answer:
-            info = decode(answer[KEY][0])
-            found[info[1][0]] = info[80][0].decode()
+    for answer in ask(node, {"list": {"kind": CONTROL.enums["LIST_KIND_KEYS"]}}):
+        if "key" in answer:
+            found[answer["key"]["id"]] = answer["key"]["state"]
     return found
 
 
 def make_keys(node, blocks, pulses=300000):
     """Yields ids as they are reported."""
-    for answer in ask(node, [(BB84, [(1, "bob"), (3, blocks), (4, pulses)])], timeout=30):
-        if BLOCK in answer:
-            info = decode(answer[BLOCK][0])
-            if info.get(10, [b""])[0] and not info.get(11, [b""])[0]:
-                yield info[10][0]
+    for answer in ask(node, {"bb84": {"peer": "bob", "blocks": blocks, "block_pulses": pulses}}, timeout=30):
+        block = answer.get("bb84_block", {})
+        if block.get("key_id") and not block.get("failed"):
+            yield block["key_id"]
 
 
 def take(node, key):
     """The material; raises KeyError if it is refused."""
-    for answer in ask(node, [(TAKE, [(1, key)])]):
-        if KEY in answer:
-            return decode(answer[KEY][0])[6][0]
-        raise KeyError(decode(answer[ERROR][0])[1][0].decode())
+    for answer in ask(node, {"key_take": {"key_id": key}}):
+        if "key" in answer:
+            return answer["key"]["material"]
+        raise KeyError(answer["error"]["code"])
 
 
 class Maker(threading.Thread):

@@ -16,7 +16,6 @@ from harness import MEMORY, Lab, eventually  # noqa: E402
 from noise_peer import CLASSICAL, CONTROL, ENVELOPE, ENVELOPES, QUANTUM, Closed, Peer, field, golden_bodies, with_length  # noqa: E402
 
 REASON_PROTOCOL, REASON_OVERLOAD, REASON_VERSION, REASON_TOPOLOGY = 3, 4, 6, 7
-ERROR, VERSION = 3, 14  # Of ControlResponse, ControlRequest.
 
 
 class Network(unittest.TestCase):
@@ -425,7 +424,7 @@ class Insiders(Network):
         print(f"# {n_taken} of {5 * len(messages)} messages left the session up")
         self.assertGreater(n_taken, len(messages))
         with self.bob.control() as control:
-            self.assertNotIn(ERROR, control.ask([(1, 1), (VERSION, [])]))
+            self.assertNotIn("error", control.ask({"id": 1, "version": {}}))
 
     def test_in_the_name_of_others(self):
         """A neighbour may relay, so `from` may be any node. In the name of carol, who is bob's neighbour too, nothing is taken
@@ -462,7 +461,7 @@ class Floods(Network):
         threads = [threading.Thread(target=repeat, args=(act,)) for act in (flood, lambda: flooder.socket.recv(1 << 20))]
         for thread in threads:
             thread.start()
-        asks = {"session": other.ping, "control": lambda: self.bob.control().ask([(1, 1), (VERSION, [])])}
+        asks = {"session": other.ping, "control": lambda: self.bob.control().ask({"id": 1, "version": {}})}
         waits, start = {name: [] for name in asks}, time.monotonic()
         try:
             while time.monotonic() - start < 2:
@@ -557,9 +556,9 @@ class Slow(Network):
         clients = [self.bob.control() for _ in range(128)]
         for client in clients:
             self.addCleanup(client.close)
-            self.assertNotIn(ERROR, client.ask([(1, 1), (VERSION, [])]))
+            self.assertNotIn("error", client.ask({"id": 1, "version": {}}))
         with self.bob.control() as client:
-            self.assertIn(b"as many clients as there may be", client.receive()[ERROR][0])
+            self.assertIn("as many clients as there may be", client.receive()["error"]["message"])
             with self.assertRaises(EOFError):
                 client.receive()
         clients[0].close()
@@ -569,7 +568,7 @@ class Slow(Network):
         """Whoever hung up has been noticed, and another may come."""
         try:
             with self.bob.control() as client:
-                return ERROR not in client.ask([(1, 1), (VERSION, [])])
+                return "error" not in client.ask({"id": 1, "version": {}})
         except (OSError, EOFError):  # Turned away before it had asked.
             return False
 
