@@ -345,7 +345,7 @@ static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMes
         session_free(session);
         return;
     }
-    bb84_heard(session, NULL, message);
+    bb84_heard(session, NULL, message, NULL);
     send_accept(session);
 }
 
@@ -362,7 +362,7 @@ static void on_accept(struct session *session, const Qnet__V1__QkdMessage *messa
         return;
     }
     session->accepted = true;
-    bb84_heard(session, NULL, message);
+    bb84_heard(session, NULL, message, NULL);
     if (session->is_source) bb84_pump(session);
 }
 
@@ -457,7 +457,7 @@ static void on_train_message(struct train *train, const Qnet__V1__QkdMessage *m)
     }
 }
 
-void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m) {
+void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m, const ProtobufCBinaryData *packed) {
     uint32_t id, number;
     int64_t place;
     if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_START) {
@@ -467,7 +467,7 @@ void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *
     if (!find_place(m, &id, &number, &place)) return;
     struct session *session = bb84_find_session(node, from, id);
     if (session == NULL) return;
-    bb84_tamper(session, m);
+    bool is_changed = bb84_tamper(session, m);
     if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_ABORT) {
         on_abort(session, m->abort);
         return;
@@ -483,7 +483,7 @@ void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *
     } else if (m->body_case == QNET__V1__QKD_MESSAGE__BODY_CONFIRM) {
         bb84_on_confirm(block, m);
     } else {
-        bb84_heard(session, block, m);
+        bb84_heard(session, block, m, is_changed ? NULL : packed);
         struct train *train = bb84_find_train(block, (uint32_t)place);
         if (train != NULL) on_train_message(train, m);
     }

@@ -243,7 +243,9 @@ void bb84_say(struct session *session, struct block *block, Qnet__V1__QkdMessage
  * pads_take says: then nothing is sent. */
 int bb84_say_tagged(struct session *session, struct block *block, Qnet__V1__QkdMessage__BodyCase which, void *body,
                     Qnet__V1__QkdTag **tag);
-void bb84_heard(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message);
+/* `packed`: the bytes it came as; NULL, or none, if it has to be packed again. */
+void bb84_heard(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message,
+                const ProtobufCBinaryData *packed);
 /* Takes the message into the transcript, without its tag, and checks that. 0 or -QN_EAUTH. */
 int bb84_heard_tagged(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message,
                       Qnet__V1__QkdTag **tag);
@@ -297,7 +299,7 @@ void bb84_pack_alarms(const struct block *block, Qnet__V1__QkdAlarm *list, Qnet_
 void bb84_take_alarms(struct block *block, Qnet__V1__QkdAlarm *const *alarms, size_t n);
 
 /* bb84_attack.c */
-void bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message); /* The man in the middle, if there is one. */
+bool bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message); /* True: there is a man in the middle. */
 
 /* bb84_report.c */
 void bb84_tell_block(struct session *session, const struct block *block);

@@ -123,9 +123,11 @@ static void tamper(struct qn_node *node, enum classical_attack attack, struct qn
     }
 }
 
-void bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message) {
+bool bb84_tamper(struct session *session, Qnet__V1__QkdMessage *message) {
     struct qn_node *node = session->node;
-    tamper(node, node->links[session->link_index].classical_attack, &session->replayed, message);
+    enum classical_attack attack = node->links[session->link_index].classical_attack;
+    tamper(node, attack, &session->replayed, message);
+    return attack != CLASSICAL_HONEST;
 }
 
 static bool joins(const struct qn_node *node, uint16_t link, uint16_t neighbour) {

@@ -67,23 +67,44 @@ static Qnet__V1__QkdMessage message_of(Qnet__V1__QkdMessage__BodyCase which, voi
     return message;
 }
 
-void bb84_say(struct session *session, struct block *block, Qnet__V1__QkdMessage__BodyCase which, void *body) {
-    Qnet__V1__QkdMessage message = message_of(which, body);
-    const struct qn_buf *packed = pack(session->node, &message);
-    if (block != NULL && session->parameters.authenticated)
-        qn_auth_add(&block->said, (uint8_t)which, packed->data, packed->len);
+static void note_said(struct session *session, struct block *block, Qnet__V1__QkdMessage__BodyCase which,
+                      const uint8_t *bytes, size_t len) {
+    if (block != NULL && session->parameters.authenticated) qn_auth_add(&block->said, (uint8_t)which, bytes, len);
     if (which == QNET__V1__QKD_MESSAGE__BODY_START || which == QNET__V1__QKD_MESSAGE__BODY_ACCEPT)
-        qn_buf_append(&session->opening, packed->data, packed->len);
-    post(session->node, session->peer, packed->data, packed->len);
+        qn_buf_append(&session->opening, bytes, len);
 }
 
-void bb84_heard(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message) {
+void bb84_say(struct session *session, struct block *block, Qnet__V1__QkdMessage__BodyCase which, void *body) {
+    struct qn_node *node = session->node;
+    Qnet__V1__QkdMessage message = message_of(which, body);
+    if (node->bb84->letters[session->peer].first == NULL) { /* Straight to where it is sent from. */
+        struct qn_channel_item *item;
+        size_t len = qnet__v1__qkd_message__get_packed_size(&message);
+        uint8_t *bytes = node_send_room(node, session->peer, ENVELOPE_FIELD, len, &item);
+        if (bytes != NULL) {
+            qnet__v1__qkd_message__pack(&message, bytes);
+            note_said(session, block, which, bytes, len);
+            node_send_filled(node, session->peer, item);
+            return;
+        }
+    }
+    const struct qn_buf *packed = pack(node, &message);
+    note_said(session, block, which, packed->data, packed->len);
+    post(node, session->peer, packed->data, packed->len);
+}
+
+void bb84_heard(struct session *session, struct block *block, const Qnet__V1__QkdMessage *message,
+                const ProtobufCBinaryData *packed) {
     if (block != NULL && !session->parameters.authenticated) return;
-    const struct qn_buf *packed = pack(session->node, message);
+    ProtobufCBinaryData bytes = packed != NULL ? *packed : (ProtobufCBinaryData){0};
+    if (bytes.len == 0) {
+        const struct qn_buf *again = pack(session->node, message);
+        bytes = (ProtobufCBinaryData){again->len, again->data};
+    }
     if (block != NULL)
-        qn_auth_add(&block->heard, (uint8_t)message->body_case, packed->data, packed->len);
+        qn_auth_add(&block->heard, (uint8_t)message->body_case, bytes.data, bytes.len);
     else
-        qn_buf_append(&session->opening, packed->data, packed->len);
+        qn_buf_append(&session->opening, bytes.data, bytes.len);
 }
 
 void bb84_say_abort(struct session *session, uint32_t block, int error, double qber, const char *detail) {

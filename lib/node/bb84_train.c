@@ -256,6 +256,9 @@ static bool is_next_piece(struct train *train, uint32_t piece, uint32_t pieces) 
     return pieces > 0 && pieces <= BB84_PIECES_MAX && piece == train->pieces_seen && piece < pieces;
 }
 
+/* All pieces but the last are about as long as the first. It is only a guess: if it fails, they grow. */
+static void expect(struct qn_buf *in, uint32_t pieces, size_t len) { (void)qn_buf_reserve(in, pieces * len); }
+
 void bb84_on_detections(struct train *train, const Qnet__V1__QkdDetections *m) {
     struct bb84_data *data = train->data;
     if (!train->block->session->is_source || train->step != TRAIN_SENT || data == NULL) return;
@@ -265,6 +268,7 @@ void bb84_on_detections(struct train *train, const Qnet__V1__QkdDetections *m) {
         bb84_block_fail(train->block, -QN_EPROTOCOL, "malformed detections");
         return;
     }
+    if (m->piece == 0) expect(&data->in, m->pieces, m->positions.len + m->bases.len);
     if (qn_buf_append(&data->in, m->positions.data, m->positions.len) < 0 ||
         qn_buf_append(&data->in, m->bases.data, m->bases.len) < 0 ||
         qn_buf_append(&data->pieces, &piece, sizeof piece) < 0) {
@@ -314,6 +318,7 @@ void bb84_on_sift(struct train *train, const Qnet__V1__QkdSift *m) {
         bb84_block_fail(train->block, -QN_EPROTOCOL, "malformed sifting");
         return;
     }
+    if (m->piece == 0) expect(&data->in, m->pieces, m->bits.len);
     if (qn_buf_append(&data->in, m->bits.data, m->bits.len) < 0) {
         bb84_block_fail(train->block, -QN_ENOMEM, "");
         return;

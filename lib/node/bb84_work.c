@@ -43,9 +43,11 @@ static void count_classes(struct bb84_data *data) {
 /* ---- transmission and sifting ---- */
 
 static int encode(struct bb84_data *data, const uint32_t *offset) {
-    int rc = 0;
     size_t first = 0;
     data->out.len = data->pieces.len = 0;
+    /* At once what it takes where clicks are dense: a byte and a bit each. */
+    int rc = qn_buf_reserve(&data->out, data->clicks + data->clicks / 8 + 2 * QN_SIFT_PIECE_BYTES);
+    if (rc < 0) return rc;
     do { /* A train without clicks is one empty piece. */
         struct bb84_piece piece = {.len = data->out.len};
         size_t count = 0;

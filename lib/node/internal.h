@@ -112,6 +112,10 @@ struct qn_node;
 int node_send(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope);
 /* The same, of a body that is packed already: field `field` of the envelope. */
 int node_send_packed(struct qn_node *node, uint16_t to, uint32_t field, const uint8_t *bytes, size_t len);
+/* The same without a copy: where to pack `len` bytes, which must then be sent. NULL: not now, or not so. */
+uint8_t *node_send_room(struct qn_node *node, uint16_t to, uint32_t field, size_t len,
+                        struct qn_channel_item **ret_item);
+void node_send_filled(struct qn_node *node, uint16_t to, struct qn_channel_item *item);
 /* Sends photons to a neighbour (or to ourselves): lost if the quantum port is down. */
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon);
 int node_send_plane(struct qn_node *node, uint16_t to, Qnet__V1__PlaneMessage *message);
@@ -423,7 +427,8 @@ void teleport_release_all(struct qn_node *node);
 int bb84_init(struct qn_node *node);
 void bb84_release(struct qn_node *node);
 void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m);
-void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m);
+/* `packed`: the bytes it came as, if there are any. */
+void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m, const ProtobufCBinaryData *packed);
 void bb84_on_old_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m);
 struct link_state;
 int bb84_attack(struct qn_node *node, uint16_t link, const Qnet__V1__FaultRequest *m); /* -QN_EINVAL */

@@ -233,6 +233,25 @@ int node_send_packed(struct qn_node *node, uint16_t to, uint32_t field, const ui
     return send_parts(node, to, QN_CLASSICAL, &parts);
 }
 
+uint8_t *node_send_room(struct qn_node *node, uint16_t to, uint32_t field, size_t len,
+                        struct qn_channel_item **ret_item) {
+    struct way *way = &node->remotes[to].ways[QN_CLASSICAL];
+    struct parts parts = parts_of(field, NULL, len);
+    if (to == node->self || way->remote->next_hop == QN_NO_NODE || parts.tag_len + len > QN_ENVELOPE_MAX - HEADER_MAX)
+        return NULL;
+    struct qn_channel_item *item = qn_channel_room(&way->channel, parts.tag_len + len);
+    if (item == NULL) return NULL;
+    memcpy(item->bytes, parts.tag, parts.tag_len);
+    *ret_item = item;
+    return item->bytes + parts.tag_len;
+}
+
+void node_send_filled(struct qn_node *node, uint16_t to, struct qn_channel_item *item) {
+    struct way *way = &node->remotes[to].ways[QN_CLASSICAL];
+    qn_channel_fill(&way->channel, item);
+    pump(node, way);
+}
+
 int node_send_photon(struct qn_node *node, uint16_t to, Qnet__V1__Photon *photon) {
     Qnet__V1__Envelope envelope = QNET__V1__ENVELOPE__INIT;
     envelope.body_case = QNET__V1__ENVELOPE__BODY_PHOTON;
@@ -352,7 +371,9 @@ static int deliver_plane(struct qn_node *node, uint16_t from, const Qnet__V1__Pl
     return rc == -QN_EPROTOCOL ? violation(node, "a hosting message that contradicts itself or the rules") : rc;
 }
 
-static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope *e) {
+/* `bytes`: what it was unpacked from. */
+static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope *e, const uint8_t *bytes, size_t len) {
+    ProtobufCBinaryData packed;
     switch (e->body_case) {
     case QNET__V1__ENVELOPE__BODY_PLANE:
         return deliver_plane(node, from, e->plane);
@@ -413,7 +434,8 @@ static int deliver(struct qn_node *node, uint16_t from, const Qnet__V1__Envelope
         bb84_on_old_message(node, from, e->bb84);
         break;
     case QNET__V1__ENVELOPE__BODY_QKD:
-        bb84_on_message(node, from, e->qkd);
+        packed = qn_wire_only(bytes, len, QNET__V1__ENVELOPE__BODY_QKD);
+        bb84_on_message(node, from, e->qkd, &packed);
         break;
     default:
         return violation(node, "a message of an unknown kind");
@@ -524,7 +546,7 @@ int transport_on_envelope(struct qn_node *node, enum qn_plane_id session, uint16
     if (e->seq == 0) return 0;
     int rc = 0;
     bool fresh = qn_channel_on_seq(&way->channel, e->seq);
-    if (fresh && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET) rc = deliver(node, remote->id, e);
+    if (fresh && e->body_case != QNET__V1__ENVELOPE__BODY__NOT_SET) rc = deliver(node, remote->id, e, bytes, len);
     if (!fresh || way->channel.received - way->channel.acknowledged >= ACK_EVERY)
         acknowledge(node, way);
     else if (qn_channel_owes_ack(&way->channel) && way->acknowledge.slot == 0)
@@ -538,7 +560,7 @@ void transport_deliver_local(struct qn_node *node) {
         node->local_first = held->next;
         if (node->local_first == NULL) node->local_last = NULL;
         Qnet__V1__Envelope *e = qn_wire_unpack(&qnet__v1__envelope__descriptor, &node->arena, held->bytes, held->len);
-        if (e != NULL) deliver(node, node->self, e);
+        if (e != NULL) deliver(node, node->self, e, held->bytes, held->len);
         free(held);
     }
 }

@@ -94,6 +94,38 @@ int qn_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, 
     return check(type, bytes, bytes + len, MAX_DEPTH, &max_fields) ? 0 : -QN_EPROTOCOL;
 }
 
+/* Past a value of this wire type. False at the end, or if there is no such type. */
+static bool skip(const uint8_t **at, const uint8_t *end, unsigned wire_type) {
+    uint64_t value;
+    size_t len = wire_type == 1 ? 8 : wire_type == 5 ? 4 : 0;
+    if (wire_type == 0 || wire_type == 2) {
+        if (!get_varint(at, end, &value)) return false;
+        len = wire_type == 2 ? (size_t)value : 0;
+    } else if (len == 0) {
+        return false;
+    }
+    if (len > (size_t)(end - *at)) return false;
+    *at += len;
+    return true;
+}
+
+ProtobufCBinaryData qn_wire_only(const uint8_t *bytes, size_t len, uint32_t field) {
+    ProtobufCBinaryData found = {0};
+    const uint8_t *at = bytes, *end = bytes + len;
+    for (unsigned n = 0; at < end;) {
+        uint64_t tag;
+        if (!get_varint(&at, end, &tag)) return (ProtobufCBinaryData){0};
+        const uint8_t *value = at;
+        if (!skip(&at, end, (unsigned)(tag & 7))) return (ProtobufCBinaryData){0};
+        if (tag >> 3 != field) continue;
+        if (++n > 1 || (tag & 7) != 2) return (ProtobufCBinaryData){0};
+        uint64_t value_len;
+        get_varint(&value, end, &value_len);
+        found = (ProtobufCBinaryData){(size_t)value_len, (uint8_t *)(uintptr_t)value};
+    }
+    return found;
+}
+
 void *qn_wire_unpack(const ProtobufCMessageDescriptor *type, struct qn_arena *arena, const uint8_t *bytes, size_t len) {
     static const uint8_t nothing[1];
     if (bytes == NULL) bytes = nothing;

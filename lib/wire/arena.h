@@ -22,6 +22,9 @@ void qn_arena_release(struct qn_arena *arena);
 /* Checks bytes against a descriptor before unpacking: well-formed, at most `max_fields` fields in all, nesting of at
  * most 8. 0 or -QN_EPROTOCOL. */
 int qn_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t len, unsigned max_fields);
+/* The one length-delimited field of this number in a message that is well-formed: its bytes as they were sent. Length 0
+ * if there is none, or more than one, which unpacking would merge. */
+ProtobufCBinaryData qn_wire_only(const uint8_t *bytes, size_t len, uint32_t field);
 /* Check, then unpack into the arena (reset first). NULL if refused. Borrowed until the arena is reset: never call
  * *_free_unpacked. */
 void *qn_wire_unpack(const ProtobufCMessageDescriptor *type, struct qn_arena *arena, const uint8_t *bytes, size_t len);

@@ -10,28 +10,43 @@
 
 #define DEFAULT_LIMIT ((size_t)4 << 20)
 
-int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len) {
-    return qn_channel_push_parts(channel, bytes, len, NULL, 0);
+static bool has_room(const struct qn_channel *channel, size_t len) {
+    size_t limit = channel->limit_bytes != 0 ? channel->limit_bytes : DEFAULT_LIMIT;
+    return len <= limit && channel->queued_bytes <= limit - len;
 }
 
-int qn_channel_push_parts(struct qn_channel *channel, const uint8_t *first, size_t first_len, const uint8_t *second,
-                          size_t second_len) {
-    size_t limit = channel->limit_bytes != 0 ? channel->limit_bytes : DEFAULT_LIMIT, len = first_len + second_len;
-    if (len > limit || channel->queued_bytes > limit - len) return -QN_EBUSY;
+struct qn_channel_item *qn_channel_room(const struct qn_channel *channel, size_t len) {
+    if (!has_room(channel, len)) return NULL;
     struct qn_channel_item *item = malloc(sizeof *item + QN_CHANNEL_HEADROOM + len); /* The bytes lie behind it. */
-    if (item == NULL) return -QN_ENOMEM;
+    if (item == NULL) return NULL;
+    *item = (struct qn_channel_item){.bytes = (uint8_t *)(item + 1) + QN_CHANNEL_HEADROOM, .len = len, .n_users = 1};
+    return item;
+}
+
+void qn_channel_fill(struct qn_channel *channel, struct qn_channel_item *item) {
     if (channel->next_seq == 0) channel->next_seq = 1;
-    *item = (struct qn_channel_item){
-        .seq = channel->next_seq++, .bytes = (uint8_t *)(item + 1) + QN_CHANNEL_HEADROOM, .len = len, .n_users = 1};
-    if (first_len > 0) memcpy(item->bytes, first, first_len);
-    if (second_len > 0) memcpy(item->bytes + first_len, second, second_len);
+    item->seq = channel->next_seq++;
     if (channel->last != NULL)
         channel->last->next = item;
     else
         channel->first = item;
     channel->last = item;
     if (channel->unsent == NULL) channel->unsent = item;
-    channel->queued_bytes += len;
+    channel->queued_bytes += item->len;
+}
+
+int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len) {
+    return qn_channel_push_parts(channel, bytes, len, NULL, 0);
+}
+
+int qn_channel_push_parts(struct qn_channel *channel, const uint8_t *first, size_t first_len, const uint8_t *second,
+                          size_t second_len) {
+    if (!has_room(channel, first_len + second_len)) return -QN_EBUSY;
+    struct qn_channel_item *item = qn_channel_room(channel, first_len + second_len);
+    if (item == NULL) return -QN_ENOMEM;
+    if (first_len > 0) memcpy(item->bytes, first, first_len);
+    if (second_len > 0) memcpy(item->bytes + first_len, second, second_len);
+    qn_channel_fill(channel, item);
     return 0;
 }
 

@@ -32,6 +32,10 @@ int qn_channel_push(struct qn_channel *channel, const uint8_t *bytes, size_t len
 /* The same with a payload of two parts, one after the other. */
 int qn_channel_push_parts(struct qn_channel *channel, const uint8_t *first, size_t first_len, const uint8_t *second,
                           size_t second_len);
+/* The same for a payload that is still to be written: room for `len` bytes, which then is the last of the channel. NULL
+ * at the limit or without memory. */
+struct qn_channel_item *qn_channel_room(const struct qn_channel *channel, size_t len);
+void qn_channel_fill(struct qn_channel *channel, struct qn_channel_item *item); /* Before anything else is pushed. */
 /* Next to transmit, marked as sent; NULL if none. */
 struct qn_channel_item *qn_channel_next(struct qn_channel *channel);
 /* Bytes of an item that is being sent stay, whatever becomes of it in the channel, until they are dropped. */

@@ -118,3 +118,36 @@ Test(channel, owes_an_ack_for_what_it_took) {
     cr_assert(qn_channel_on_seq(&channel, 2));
     cr_assert_eq(channel.received, 2);
 }
+
+Test(channel, payloads_come_in_parts_or_are_written_in_place) {
+    struct qn_channel channel = {.limit_bytes = 16};
+    cr_assert_eq(qn_channel_push_parts(&channel, (const uint8_t *)"ab", 2, (const uint8_t *)"cde", 3), 0);
+    cr_assert_eq(qn_channel_push_parts(&channel, (const uint8_t *)"0123456789", 10, (const uint8_t *)"x", 2),
+                 -QN_EBUSY);
+    cr_assert_null(qn_channel_room(&channel, 12));
+    struct qn_channel_item *item = qn_channel_room(&channel, 11);
+    cr_assert_not_null(item);
+    cr_assert_eq(channel.queued_bytes, 5, "it is in no queue yet");
+    memcpy(item->bytes, "in its place", 11);
+    qn_channel_fill(&channel, item);
+    qn_channel_check(&channel);
+    struct qn_channel_item *first = qn_channel_next(&channel), *second = qn_channel_next(&channel);
+    cr_assert(first->seq == 1 && first->len == 5 && memcmp(first->bytes, "abcde", 5) == 0);
+    cr_assert(second == item && second->seq == 2 && memcmp(second->bytes, "in its plac", 11) == 0);
+    qn_channel_release(&channel);
+}
+
+/* The sanitizer would see a byte that is gone. */
+Test(channel, what_is_kept_outlives_its_place_in_the_channel) {
+    struct qn_channel channel = {0};
+    cr_assert_eq(qn_channel_push(&channel, (const uint8_t *)"kept", 4), 0);
+    struct qn_channel_item *item = qn_channel_next(&channel);
+    memset(item->bytes - QN_CHANNEL_HEADROOM, 7, QN_CHANNEL_HEADROOM); /* Whoever sends it may. */
+    qn_channel_keep(item);
+    qn_channel_on_ack(&channel, 1);
+    cr_assert_null(channel.first);
+    cr_assert_eq(channel.queued_bytes, 0);
+    qn_channel_release(&channel);
+    cr_assert(item->n_users == 1 && memcmp(item->bytes, "kept", 4) == 0 && item->bytes[-1] == 7);
+    qn_channel_drop(item);
+}

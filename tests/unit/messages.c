@@ -325,3 +325,22 @@ Test(messages, an_arena_is_emptied_for_each_message) {
     qn_arena_release(&arena);
     cr_assert_null(arena.block);
 }
+
+static ProtobufCBinaryData only(const char *bytes, size_t len) { return qn_wire_only((const uint8_t *)bytes, len, 5); }
+
+Test(messages, the_only_field_is_found_as_it_was_sent) {
+#define ONLY(text) only(text, sizeof text - 1)
+    const char *around = "\x08\x96\x01\x2a\x03xyz\x31"
+                         "12345678\x3d"
+                         "1234"; /* Fields 1, 5, 6, 7. */
+    ProtobufCBinaryData found = only(around, 22);
+    cr_assert_eq(found.len, 3);
+    cr_assert_eq((const char *)found.data, around + 5);
+    cr_assert_eq(ONLY("").len, 0);
+    cr_assert_eq(ONLY("\x08\x01").len, 0, "there is none");
+    cr_assert_eq(ONLY("\x2a\x01x\x2a\x01y").len, 0, "two are merged when they are unpacked");
+    cr_assert_eq(ONLY("\x28\x01").len, 0, "a number");
+    cr_assert_eq(ONLY("\x2a\x05xyz").len, 0, "too long");
+    cr_assert_eq(ONLY("\x2a\x03xyz\x0b").len, 0, "an unknown wire type");
+#undef ONLY
+}
