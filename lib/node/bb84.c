@@ -417,6 +417,8 @@ static bool find_place(const Qnet__V1__QkdMessage *m, uint32_t *ret_session, uin
         OF_TRAIN(TELL, tell);
         OF_TRAIN(VERIFY, verify);
         OF_TRAIN(BELL, bell);
+        OF_TRAIN(SPLIT, split);
+        OF_TRAIN(PIECES, pieces);
         OF_BLOCK(AMPLIFY, amplify);
         OF_BLOCK(CONFIRM, confirm);
         OF_BLOCK(ABORT, abort);
@@ -435,6 +437,12 @@ static void on_train_message(struct train *train, const Qnet__V1__QkdMessage *m)
         break;
     case QNET__V1__QKD_MESSAGE__BODY_BELL:
         bb84_on_bell(train, m->bell);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_SPLIT:
+        bb84_on_split(train);
+        break;
+    case QNET__V1__QKD_MESSAGE__BODY_PIECES:
+        bb84_on_pieces(train, m->pieces);
         break;
     case QNET__V1__QKD_MESSAGE__BODY_SIFT:
         bb84_on_sift(train, m->sift);

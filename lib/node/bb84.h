@@ -10,6 +10,7 @@
  *   bb84_pairs.c       trains of entangled pairs (BBM92) in the place of pulses
  *   bb84_train.c       transmission and sifting, a train of pulses at a time
  *   bb84_reconcile.c   error correction and verification of a train's key bits
+ *   bb84_wrong.c       trains that reconciliation has left different
  *   bb84_block.c       from verified trains to a stored key
  *   bb84_account.c     decoy statistics, secret length, where every bit went
  *   bb84_alarm.c       observables against what the hardware should give
@@ -40,6 +41,7 @@
 #define RECONCILE_AT_ONCE 12    /* Trains; more would only wait for each other... */
 #define RECONCILE_PER_S 20000.0 /* ...unless the light is long on its way: as many more as this by the round trip. */
 #define ALARMS_MAX 8
+#define WRONG_PIECES 32 /* Of a train. */
 
 enum bb84_bound {
     BB84_BOUND_SINGLE = 1, /* Single photons: Tomamichel et al. 2012. */
@@ -71,6 +73,7 @@ enum train_step {
     TRAIN_READY,       /* Source: tested; waits until fewer are being reconciled. */
     TRAIN_RECONCILING, /* Both. */
     TRAIN_VERIFYING,   /* Source. */
+    TRAIN_SPLITTING,   /* Source: the hashes differ; waits for those of pieces. */
     TRAIN_DONE,
 };
 
@@ -99,6 +102,7 @@ struct train {
         bool is_here;
         uint8_t seed[QN_HASH_SEED_BYTES], tag[QN_HASH_BYTES];
     } verify;
+    bool split;              /* Detector: has told the hashes of its pieces. */
     struct qn_timer arrival; /* Source: the last pulse is at the detector. */
 };
 
@@ -131,8 +135,10 @@ struct block {
     uint64_t bell_trials[2][2]; /* As in struct bb84_data. */
     int64_t bell_sums[2][2];
     uint64_t disclosed, tag_bits, corrected, failed_frames;
-    uint64_t secret, pool_bits, pad_bits; /* pad_bits: used for tags, both directions. */
-    double forgery;                       /* Bound on the chance that a tag was forged. */
+    uint32_t *wrong, *wrong_pieces, n_wrong; /* Trains whose hashes differed, rising; room for bb84_wrong_most. */
+    uint64_t dropped_bits;                   /* Of their pieces that are no part of the key. */
+    uint64_t secret, pool_bits, pad_bits;    /* pad_bits: used for tags, both directions. */
+    double forgery;                          /* Bound on the chance that a tag was forged. */
     struct qn_finite bounds;
     enum qn_reconcile_method method;
     struct qn_deviation alarms[ALARMS_MAX];
@@ -282,6 +288,17 @@ void bb84_train_done(struct train *train); /* Verified: its bits are the block's
 void bb84_on_amplify(struct block *block, const Qnet__V1__QkdMessage *m);
 void bb84_on_confirm(struct block *block, const Qnet__V1__QkdMessage *m);
 void bb84_block_on_pads(struct block *block);
+
+/* bb84_wrong.c: pieces are those of QkdPieces. */
+uint32_t bb84_wrong_most(const struct block *block); /* Trains that may be wrong before a block is given up. */
+int bb84_hash_pieces(const struct qn_bits *key, const uint8_t seed[QN_HASH_SEED_BYTES],
+                     uint8_t ret_tags[WRONG_PIECES * QN_HASH_BYTES]);
+int bb84_drop_pieces(struct qn_bits *key, uint32_t pieces, uint64_t *ret_dropped);
+bool bb84_wrong_add(struct block *block, uint32_t train, uint32_t pieces); /* False: one too many, or twice. */
+bool bb84_wrong(struct train *train); /* Source: asks which pieces; false: the block is lost. */
+void bb84_on_pieces(struct train *train, const Qnet__V1__QkdPieces *m);
+void bb84_on_split(struct train *train);                                 /* Detector. */
+int bb84_wrong_take(struct block *block, const Qnet__V1__QkdAmplify *m); /* Detector: drops them. -QN_EPROTOCOL. */
 
 /* bb84_account.c */
 void bb84_count_sifted(struct block *block, const struct bb84_data *data); /* With the errors of the test, if known. */

@@ -44,6 +44,17 @@ void bb84_count_corrected(struct block *block, const uint64_t *errors, size_t n)
     }
 }
 
+/* How many errors there were in pieces that were dropped is not known; one decoy's bound of the vacuum needs it, at
+ * most. */
+static struct qn_decoy_counts counts_at_most(const struct block *block) {
+    struct qn_decoy_counts counts = block->counts;
+    for (unsigned k = 0; k < QN_DECOYS_MAX; k++) {
+        uint64_t right = counts.key_n[k] > counts.key_m[k] ? counts.key_n[k] - counts.key_m[k] : 0;
+        counts.key_m[k] += block->dropped_bits < right ? block->dropped_bits : right;
+    }
+    return counts;
+}
+
 /* Without decoys: the bits whose pulse may have held several photons are given up. */
 static void tagged(struct block *block, const struct qn_finite_terms *terms) {
     struct qn_finite *bounds = &block->bounds;
@@ -80,9 +91,12 @@ uint64_t bb84_secret_bits(struct block *block, uint64_t disclosed) {
     uint64_t key_bits = bb84_sum(block->counts.key_n), tag = (uint64_t)ceil(log2(1 / parameters->epsilon_correct));
     uint64_t keys = key_bits / 8 / QN_STORE_KEY_MAX + 2; /* At most, one for the pool included. */
     block->tag_bits = (uint64_t)block->n_trains * QN_HASH_BYTES * 8 + keys * CHECK_BITS;
+    if (bb84_wrong_most(block) > 0) block->tag_bits += block->n_trains;                   /* Which of them are wrong, */
+    block->tag_bits += (uint64_t)block->n_wrong * WRONG_PIECES * (QN_HASH_BYTES * 8 + 1); /* and which pieces. */
+    const struct qn_decoy_counts counts = counts_at_most(block);
     struct qn_finite_terms terms = {.eps_sec = parameters->epsilon_secret,
                                     .eps_cor = parameters->epsilon_correct,
-                                    .disclosed = disclosed,
+                                    .disclosed = disclosed + block->dropped_bits,
                                     .extra = block->tag_bits - tag};
     struct qn_bell_counts bell = {.key = key_bits, .errors = bb84_sum(block->counts.test_m)};
     for (int i = 0; i < 4; i++) {
@@ -92,6 +106,8 @@ uint64_t bb84_secret_bits(struct block *block, uint64_t disclosed) {
     struct qn_pair_counts pairs = {key_bits, bb84_sum(block->counts.test_n), bb84_sum(block->counts.test_m)};
     switch (parameters->bound) {
     case BB84_BOUND_ONE_DECOY:
+        qn_finite_decoy(&parameters->decoy, &counts, &terms, &block->bounds);
+        break;
     case BB84_BOUND_TWO_DECOYS:
         qn_finite_decoy(&parameters->decoy, &block->counts, &terms, &block->bounds);
         break;

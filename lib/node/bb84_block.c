@@ -23,8 +23,10 @@ struct block *bb84_block_new(struct session *session, uint32_t number) {
     struct block *block = calloc(1, sizeof *block);
     uint64_t trains = (session->block_pulses + session->train_pulses - 1) / session->train_pulses;
     struct bb84_key *key = bb84_key_new((uint32_t)trains);
-    if (block == NULL || key == NULL) {
+    uint32_t *wrong = calloc((size_t)trains, 2 * sizeof *wrong);
+    if (block == NULL || key == NULL || wrong == NULL) {
         free(block);
+        free(wrong);
         bb84_key_free(key);
         return NULL;
     }
@@ -32,6 +34,8 @@ struct block *bb84_block_new(struct session *session, uint32_t number) {
                             .number = number,
                             .n_trains = (uint32_t)trains,
                             .key = key,
+                            .wrong = wrong,
+                            .wrong_pieces = wrong + trains,
                             .begun_ns = session->node->now_ns};
     list_init(&block->trains);
     list_append(&session->blocks, &block->link);
@@ -65,6 +69,7 @@ void bb84_block_free(struct block *block) {
         refuse_keys(block, block->verdict != 0 ? block->verdict : -QN_ECANCELLED);
     while (!list_is_empty(&block->trains)) bb84_train_free(CONTAINER_OF(block->trains.next, struct train, link));
     bb84_key_free(block->key);
+    free(block->wrong);
     qn_auth_release(&block->said);
     qn_auth_release(&block->heard);
     block->session->n_blocks--;
@@ -97,6 +102,7 @@ static void block_done(struct block *block) {
     session->test_errors += bb84_sum(block->counts.test_m);
     link->sifted_bits += bb84_sum(block->counts.key_n) + bb84_sum(block->counts.test_n);
     link->secret_bits += block->secret;
+    link->wrong_trains += block->n_wrong;
     link->qber = bb84_test_qber(block);
     bb84_tell_block(session, block);
     bb84_block_free(block);
@@ -210,6 +216,9 @@ static void tell_verdict(struct block *block) {
     message.test_errors = block->counts.test_m;
     message.n_test_errors = bb84_classes(&session->parameters);
     message.disclosed = block->disclosed;
+    message.wrong = block->wrong;
+    message.wrong_pieces = block->wrong_pieces;
+    message.n_wrong = message.n_wrong_pieces = block->n_wrong;
     if (session->parameters.bound == BB84_BOUND_BELL) {
         message.bell_trials = block->bell_trials[0];
         message.bell_sums = block->bell_sums[0];
@@ -296,6 +305,7 @@ static void bad_tag(struct block *block) {
 static bool copy_verdict(struct block *block, const Qnet__V1__QkdAmplify *m) {
     const struct session *session = block->session;
     if (m->n_test_errors != bb84_classes(&session->parameters)) return false;
+    if (bb84_wrong_take(block, m) < 0) return false;
     for (size_t k = 0; k < m->n_test_errors; k++) {
         if (m->test_errors[k] > block->counts.test_n[k]) return false;
         block->counts.test_m[k] = block->observed.m[1][k] = m->test_errors[k];

@@ -114,11 +114,7 @@ static void judge(struct train *train) { /* Source: its own tag is in data. */
     struct block *block = train->block;
     struct bb84_data *data = train->data;
     block->disclosed += data->disclosed;
-    if (memcmp(train->verify.tag, data->tag, sizeof data->tag) != 0) {
-        block->verdict = -QN_EVERIFY;
-        snprintf(block->detail, sizeof block->detail, "train %u: the hashes of the corrected keys differ",
-                 train->number);
-    }
+    if (memcmp(train->verify.tag, data->tag, sizeof data->tag) != 0 && bb84_wrong(train)) return;
     bb84_train_done(train);
 }
 

@@ -55,6 +55,8 @@ static void fill_account(const struct block *block, Qnet__V1__Bb84Account *accou
     account->failed_frames = block->failed_frames;
     account->key_qber = bb84_key_qber(block);
     account->trains = block->n_trains;
+    account->wrong_trains = block->n_wrong;
+    account->dropped_bits = block->dropped_bits;
     account->keys = block->n_keys;
     account->elapsed_ns = session->node->now_ns - block->begun_ns;
     account->public_seed = session->node->public_seed;

@@ -489,7 +489,7 @@ struct link_state { /* Counters and faults of one link, at every node of it. */
     double seen_misalignment; /* Followed from block to block, if has_seen. */
     bool has_seen;
     double qber; /* Last measured; negative: none. */
-    uint64_t pairs, attempts, sifted_bits, secret_bits;
+    uint64_t pairs, attempts, sifted_bits, secret_bits, wrong_trains;
     uint64_t alarms;         /* Observables that moved, and tags that were wrong. */
     struct station *station; /* If this node heralds it. */
 };

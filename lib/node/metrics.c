@@ -44,9 +44,14 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
         int rc = metric(out, plain[i].name, plain[i].type, plain[i].help, "", plain[i].value);
         if (rc < 0) return rc;
     }
-    static const char *const per_link[] = {
-        "qnetd_link_up",           "qnetd_link_fidelity_ratio", "qnetd_link_qber_ratio", "qnetd_pairs_generated_total",
-        "qnetd_sifted_bits_total", "qnetd_secret_bits_total",   "qnetd_alarms_total"};
+    static const char *const per_link[] = {"qnetd_link_up",
+                                           "qnetd_link_fidelity_ratio",
+                                           "qnetd_link_qber_ratio",
+                                           "qnetd_pairs_generated_total",
+                                           "qnetd_sifted_bits_total",
+                                           "qnetd_secret_bits_total",
+                                           "qnetd_trains_wrong_total",
+                                           "qnetd_alarms_total"};
     enum { N_PER_LINK = sizeof per_link / sizeof per_link[0] };
     static const char *const help[] = {"1 when both sessions of the link are up.",
                                        "Fidelity of a fresh pair, by the model.",
@@ -54,6 +59,7 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
                                        "Heralded pairs of the link.",
                                        "BB84 bits after sifting.",
                                        "Secret bits made.",
+                                       "Trains of pulses that reconciliation has left different at both ends.",
                                        "Observables of key making that moved too far, and tags that were wrong."};
     for (size_t k = 0; k < N_PER_LINK; k++) {
         bool first = true;
@@ -67,6 +73,7 @@ int qn_node_metrics(const struct qn_node *node, struct qn_buf *out) {
                                          (double)state->pairs,
                                          (double)state->sifted_bits,
                                          (double)state->secret_bits,
+                                         (double)state->wrong_trains,
                                          (double)state->alarms};
             char labels[QN_NAME_MAX + 16];
             snprintf(labels, sizeof labels, "{link=\"%s\"}", link->name);

@@ -7,6 +7,7 @@
 
 #include "link/observe.h"
 #include "network.h"
+#include "node/bb84.h"
 #include "qkd/finite.h"
 #include "qkd/reconcile.h"
 #include "randomness.h"
@@ -252,6 +253,91 @@ Test(qkd, every_method_of_reconciliation_gives_equal_keys) {
         cr_assert(block->efficiency > 1 && block->efficiency < 1.6, "%s: f = %g", name, block->efficiency);
         cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
         cr_assert_eq(take_all(network), (double)summary->secret, "%s", name);
+        network_free(network);
+    }
+}
+
+/* ---- trains that cannot be made equal ---- */
+
+static struct {
+    uint32_t trains; /* A bit for each train of a block that is to go wrong. */
+    uint32_t done;
+    uint64_t bits; /* Of the piece that did. */
+} spoil;
+
+/* A bit of the source's changes when reconciliation has looked at it: as a strip that stays wrong does. */
+static void spoil_trains(struct network *network, uint16_t node, const struct qn_event *event) {
+    struct qn_node *source = cluster_node(network->cluster, node);
+    (void)event;
+    if (node != network_node(network, "laser") || source == NULL || list_is_empty(&source->bb84->sessions)) return;
+    struct session *session = CONTAINER_OF(source->bb84->sessions.next, struct session, link);
+    for (struct list *b = session->blocks.next; b != &session->blocks; b = b->next) {
+        struct block *block = CONTAINER_OF(b, struct block, link);
+        for (struct list *t = block->trains.next; t != &block->trains; t = t->next) {
+            struct train *train = CONTAINER_OF(t, struct train, link);
+            uint32_t bit = train->number < 32 ? UINT32_C(1) << train->number : 0;
+            if (!(spoil.trains & ~spoil.done & bit) || train->step != TRAIN_RECONCILING) continue;
+            if (train->data == NULL || train->data->answerer == NULL) continue;
+            qn_bits_flip(&train->data->sifted.key, train->data->sifted.key.len / 2);
+            size_t len = train->data->sifted.key.len;
+            spoil.bits = len * 17 / WRONG_PIECES - len / 2; /* Of the piece that begins there. */
+            spoil.done |= bit;
+        }
+    }
+}
+
+/* One block; the network, to look at and free. */
+static struct network *block_with_spoilt_trains(uint64_t pulses, uint32_t trains, uint64_t *ret_client) {
+    struct network *network = network_new_with_secret(short_link, 380, 0, 4096);
+    memset(&spoil, 0, sizeof spoil);
+    spoil.trains = trains;
+    network->on_step = spoil_trains;
+    *ret_client = network_ask_bb84_pulses(network, "bob", "laser", 1, pulses);
+    summary_of(network_wait(network, *ret_client, 10000));
+    cr_assert_eq(spoil.done, trains);
+    return network;
+}
+
+Test(qkd, a_block_survives_a_train_that_stays_wrong_and_pays_for_the_bits_of_its_piece) {
+    uint64_t client, secret[2];
+    for (uint32_t spoilt = 0; spoilt < 2; spoilt++) {
+        struct network *network = block_with_spoilt_trains(10000000, spoilt << 2, &client);
+        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        cr_assert_str_eq(block->failed, "");
+        cr_assert_geq(block->account->trains, 4);
+        cr_assert_eq(block->account->wrong_trains, spoilt);
+        cr_assert_eq(block->account->dropped_bits, spoil.bits);
+        cr_assert_eq(network_events(network, "laser", "train_wrong"), spoilt);
+        secret[spoilt] = block->secret;
+        cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
+        cr_assert_eq(take_all(network), (double)block->secret);
+        struct qn_buf metrics = {0};
+        cr_assert_eq(qn_node_metrics(cluster_node(network->cluster, network_node(network, "bob")), &metrics), 0);
+        cr_assert_eq(qn_buf_append(&metrics, "", 1), 0);
+        cr_assert_not_null(strstr((const char *)metrics.data, spoilt == 1
+                                                                  ? "qnetd_trains_wrong_total{link=\"qkd\"} 1"
+                                                                  : "qnetd_trains_wrong_total{link=\"qkd\"} 0"));
+        qn_buf_release(&metrics);
+        network_free(network);
+    }
+    /* All else is the same. Keys are whole bytes, so what is cut off may differ. */
+    uint64_t cost = spoil.bits + 32 * (128 + 1); /* Hashes of the pieces, and which of them differ. */
+    cr_assert_geq(secret[1], (secret[0] - cost) / 8 * 8);
+    cr_assert_leq(secret[1], (secret[0] + 7 - cost) / 8 * 8);
+}
+
+Test(qkd, a_block_that_loses_more_than_a_quarter_of_its_trains_is_given_up) {
+    static const struct {
+        uint64_t pulses;
+        uint32_t trains;
+    } runs[] = {{10000000, 5}, {2000000, 1}};
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t client;
+        struct network *network = block_with_spoilt_trains(runs[i].pulses, runs[i].trains, &client);
+        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        cr_assert_str_eq(block->failed, "verify");
+        cr_assert_eq(block->secret, 0);
+        cr_assert_not_null(strstr(block->account->detail, "hashes"), "%s", block->account->detail);
         network_free(network);
     }
 }

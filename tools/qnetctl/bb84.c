@@ -37,6 +37,9 @@ static void print_account(const struct ctl *ctl, const Qnet__V1__Bb84Block *bloc
                " more for comparing%s\n",
                text_clean(account->method), account->corrected, account->key_qber * 100, block->disclosed,
                block->efficiency, account->tag_bits, account->failed_frames > 0 ? "; some frames told in full" : "");
+    if (account->wrong_trains > 0)
+        printf("      %" PRIu32 " of %" PRIu32 " trains stayed different: %" PRIu64 " of their bits were dropped\n",
+               account->wrong_trains, account->trains, account->dropped_bits);
     if (account->authenticated)
         printf("      authenticated: %" PRIu64 " bits used, %" PRIu64 " of the key kept for the pool, net %" PRId64
                " bits; forgery below %.1g; %" PRIu64 " bits left\n",
