@@ -42,58 +42,104 @@ static void count_classes(struct bb84_data *data) {
 
 /* ---- transmission and sifting ---- */
 
-static int encode(struct bb84_data *data, const uint32_t *offset) {
-    size_t first = 0;
+/* A piece of the clicks from number `done` on, `n` of them, whose offsets these are; as many as make a piece. */
+static int encode_piece(struct bb84_data *data, size_t done, const uint32_t *offset, size_t n, size_t *ret_count) {
+    struct bb84_piece piece = {.len = data->out.len};
+    int rc = qn_sift_encode(offset, 0, n, &data->out, ret_count);
+    if (rc < 0) return rc;
+    piece.len = data->out.len - piece.len;
+    piece.count = (uint32_t)*ret_count;
+    piece.bases_len = data->out.len;
+    rc = qn_bits_to_bytes(&data->bases, done, *ret_count, &data->out);
+    piece.bases_len = data->out.len - piece.bases_len;
+    return rc < 0 ? rc : qn_buf_append(&data->pieces, &piece, sizeof piece);
+}
+
+/* At once what it takes where clicks are dense: a byte and a bit each. */
+static int reserve_out(struct bb84_data *data, size_t clicks) {
     data->out.len = data->pieces.len = 0;
-    /* At once what it takes where clicks are dense: a byte and a bit each. */
-    int rc = qn_buf_reserve(&data->out, data->clicks + data->clicks / 8 + 2 * QN_SIFT_PIECE_BYTES);
+    return qn_buf_reserve(&data->out, clicks + clicks / 8 + 2 * QN_SIFT_PIECE_BYTES);
+}
+
+static int encode(struct bb84_data *data, const uint32_t *offset) {
+    size_t first = 0, count = 0;
+    int rc = reserve_out(data, data->clicks);
     if (rc < 0) return rc;
     do { /* A train without clicks is one empty piece. */
-        struct bb84_piece piece = {.len = data->out.len};
-        size_t count = 0;
-        rc = qn_sift_encode(offset, first, data->clicks, &data->out, &count);
-        piece.len = data->out.len - piece.len;
-        piece.count = (uint32_t)count;
-        piece.bases_len = data->out.len;
-        if (rc == 0) rc = qn_bits_to_bytes(&data->bases, first, count, &data->out);
-        piece.bases_len = data->out.len - piece.bases_len;
-        if (rc == 0) rc = qn_buf_append(&data->pieces, &piece, sizeof piece);
+        rc = encode_piece(data, first, offset + first, data->clicks - first, &count);
         first += count;
     } while (rc == 0 && first < data->clicks);
     return rc;
 }
 
 static void count_clicks(struct bb84_data *data) {
-    const uint64_t *bit = data->bits.words, *basis = data->bases.words;
-    for (size_t w = 0; w < qn_bits_words(data->clicks); w++) {
-        data->basis_clicks[1] += (uint64_t)__builtin_popcountll(basis[w]);
-        data->ones[0] += (uint64_t)__builtin_popcountll(bit[w] & ~basis[w]);
-        data->ones[1] += (uint64_t)__builtin_popcountll(bit[w] & basis[w]);
-    }
+    data->basis_clicks[1] = qn_bits_count(&data->bases);
     data->basis_clicks[0] = data->clicks - data->basis_clicks[1];
+    data->ones[1] = qn_bits_common(&data->bits, &data->bases);
+    data->ones[0] = qn_bits_count(&data->bits) - data->ones[1];
+}
+
+/* Clicks on their way into pieces: few enough that they stay near the processor. */
+enum { SOME_CLICKS = 8192, WAITING_CLICKS = QN_SIFT_PIECE_CLICKS + SOME_CLICKS };
+struct spool {
+    uint32_t offset[WAITING_CLICKS]; /* Those that wait, and what is being found. */
+    size_t waiting;
+    uint64_t basis[SOME_CLICKS / 64], bit[SOME_CLICKS / 64]; /* What is being found. */
+};
+
+static int detect_some(struct bb84_data *data, struct qn_detector *detector, uint64_t *next, struct spool *spool) {
+    struct qn_detections found = {
+        .offset = spool->offset + spool->waiting, .basis = spool->basis, .bit = spool->bit, .cap = SOME_CLICKS};
+    qn_detector_run(detector, 0, next, data->pulses, &found);
+    const struct qn_bits bits = {.words = found.bit, .len = found.len, .cap = SOME_CLICKS / 64};
+    const struct qn_bits bases = {.words = found.basis, .len = found.len, .cap = SOME_CLICKS / 64};
+    int rc = qn_bits_append(&data->bits, &bits, 0, found.len);
+    if (rc == 0) rc = qn_bits_append(&data->bases, &bases, 0, found.len);
+    for (int basis = 0; basis < 2; basis++) data->doubles[basis] += found.doubles[basis];
+    spool->waiting += found.len;
+    data->clicks += found.len;
+    return rc;
+}
+
+/* Whole pieces of what waits; at the end all of it. */
+static int encode_waiting(struct bb84_data *data, struct spool *spool, bool is_end) {
+    size_t first = 0, count = 0;
+    int rc = 0;
+    while (rc == 0 && (spool->waiting - first >= QN_SIFT_PIECE_CLICKS ||
+                       (is_end && (first < spool->waiting || data->pieces.len == 0)))) {
+        size_t left = spool->waiting - first;
+        rc = encode_piece(data, data->clicks - left, spool->offset + first, left, &count);
+        first += count;
+    }
+    memmove(spool->offset, spool->offset + first, (spool->waiting - first) * sizeof *spool->offset);
+    spool->waiting -= first;
+    return rc;
 }
 
 void bb84_detect(struct bb84_data *data) {
-    struct qn_detections found = {.cap = qn_detections_bound(&data->optics, data->pulses)};
-    if (found.cap > CLICKS_MAX) found.cap = CLICKS_MAX;
-    found.offset = malloc(found.cap * sizeof *found.offset);
+    size_t bound = qn_detections_bound(&data->optics, data->pulses);
+    if (bound > CLICKS_MAX) bound = CLICKS_MAX;
+    struct spool *spool = malloc(sizeof *spool);
     struct qn_detector *detector = qn_detector_new();
-    data->error = found.offset == NULL || detector == NULL ? -QN_ENOMEM : qn_bits_reserve(&data->bits, found.cap);
-    if (data->error == 0) data->error = qn_bits_reserve(&data->bases, found.cap);
+    data->error = spool == NULL || detector == NULL ? -QN_ENOMEM : qn_bits_reserve(&data->bits, bound);
+    if (data->error == 0) data->error = qn_bits_reserve(&data->bases, bound);
+    if (data->error == 0) data->error = reserve_out(data, bound);
     if (data->error == 0) {
         uint64_t next = 0;
-        found.bit = data->bits.words;
-        found.basis = data->bases.words;
+        bool is_end = false;
+        spool->waiting = 0;
         qn_detector_start(detector, &data->optics, data->stream_key, data->seed, data->index);
-        qn_detector_run(detector, 0, &next, data->pulses, &found);
-        data->bits.len = data->bases.len = data->clicks = found.len;
-        for (int basis = 0; basis < 2; basis++) data->doubles[basis] = found.doubles[basis];
+        while (data->error == 0 && !is_end) {
+            data->error = detect_some(data, detector, &next, spool);
+            is_end = next == data->pulses || data->clicks > CLICKS_MAX - SOME_CLICKS;
+            if (data->error == 0) data->error = encode_waiting(data, spool, is_end);
+        }
         count_clicks(data);
-        data->error = encode(data, found.offset);
     }
     sodium_memzero(data->stream_key, sizeof data->stream_key); /* The photons are gone. */
+    if (spool != NULL) sodium_memzero(spool->bit, sizeof spool->bit);
     qn_detector_free(detector);
-    free(found.offset);
+    free(spool);
 }
 
 /* ---- entangled pairs ---- */
@@ -185,63 +231,106 @@ static int correlate(struct bb84_data *data) {
 
 /* ---- sifting ---- */
 
-/* The clicks of all pieces. */
-static int decode(struct bb84_data *data, uint32_t *offset) {
+/* The source's own choices at clicks. Strings have room for them. */
+struct choices {
+    struct qn_bits basis, bit, plane[QN_SIFT_PLANES];
+};
+
+static int choices_room(struct choices *choices, unsigned n_planes, size_t clicks) {
+    int rc = qn_bits_reserve(&choices->basis, clicks);
+    if (rc == 0) rc = qn_bits_reserve(&choices->bit, clicks);
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_reserve(&choices->plane[i], clicks);
+    return rc;
+}
+
+static int choices_resize(struct choices *choices, unsigned n_planes, size_t clicks) {
+    int rc = qn_bits_resize(&choices->basis, clicks);
+    if (rc == 0) rc = qn_bits_resize(&choices->bit, clicks);
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++) rc = qn_bits_resize(&choices->plane[i], clicks);
+    return rc;
+}
+
+static int choices_append(struct choices *to, const struct choices *from, unsigned n_planes) {
+    int rc = qn_bits_append(&to->basis, &from->basis, 0, from->basis.len);
+    if (rc == 0) rc = qn_bits_append(&to->bit, &from->bit, 0, from->bit.len);
+    for (unsigned i = 0; rc == 0 && i < n_planes; i++)
+        rc = qn_bits_append(&to->plane[i], &from->plane[i], 0, from->plane[i].len);
+    return rc;
+}
+
+static void choices_release(struct choices *choices) {
+    qn_bits_release(&choices->basis);
+    qn_bits_release(&choices->bit);
+    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&choices->plane[i]);
+}
+
+/* Of one piece's clicks, by way of `some`. */
+static int choose(const struct bb84_data *data, const struct qn_stream *stream, const uint32_t *offset, size_t n,
+                  struct choices *some, struct choices *choices) {
+    int rc = choices_resize(some, data->planes, n);
+    if (rc < 0) return rc;
+    struct qn_choice_planes planes = {.bit = some->bit.words, .basis = some->basis.words};
+    for (unsigned i = 0; i < data->planes; i++) planes.intensity[i] = some->plane[i].words;
+    qn_choices_at(stream, &data->optics.source, 0, offset, n, &planes);
+    return choices_append(choices, some, data->planes);
+}
+
+/* The clicks of all pieces, and what was chosen at them, piece by piece. Of pairs all offsets are needed at once. */
+static int look_up_pieces(struct bb84_data *data, const struct qn_stream *stream, uint32_t *offset,
+                          struct choices *choices) {
     size_t at = 0, n = 0;
-    uint64_t least = 0;
+    uint64_t least = 0, end = data->pairs ? PAIRS_SPAN : data->pulses; /* Pairs that were lost leave gaps. */
+    struct choices some = {0};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < data->pieces.len; i += sizeof(struct bb84_piece)) {
+        struct bb84_piece piece;
+        memcpy(&piece, data->pieces.data + i, sizeof piece);
+        uint32_t *found = data->pairs ? offset + n : offset;
+        rc = qn_sift_decode(data->in.data + at, piece.len, piece.count, least, end, found);
+        at += piece.len;
+        if (rc == 0) rc = qn_bits_append_bytes(&data->bases, data->in.data + at, piece.bases_len, piece.count);
+        at += piece.bases_len;
+        n += piece.count;
+        if (rc == 0 && piece.count > 0) least = (uint64_t)found[piece.count - 1] + 1;
+        if (rc == 0 && !data->pairs) rc = choose(data, stream, found, piece.count, &some, choices);
+    }
+    choices_release(&some);
+    if (rc < 0 || !data->pairs) return rc;
+    rc = choices_resize(choices, data->planes, data->clicks);
+    if (rc == 0) look_up(data, offset, &choices->basis, &choices->bit);
+    return rc;
+}
+
+static size_t largest_piece(const struct bb84_data *data) {
+    size_t most = 0;
     for (size_t i = 0; i < data->pieces.len; i += sizeof(struct bb84_piece)) {
         struct bb84_piece piece;
         memcpy(&piece, data->pieces.data + i, sizeof piece);
-        uint64_t end = data->pairs ? PAIRS_SPAN : data->pulses; /* Pairs that were lost leave gaps. */
-        int rc = qn_sift_decode(data->in.data + at, piece.len, piece.count, least, end, offset + n);
-        at += piece.len;
-        if (rc == 0) rc = qn_bits_append_bytes(&data->bases, data->in.data + at, piece.bases_len, piece.count);
-        if (rc < 0) return rc;
-        at += piece.bases_len;
-        n += piece.count;
-        if (piece.count > 0) least = (uint64_t)offset[n - 1] + 1;
+        if (piece.count > most) most = piece.count;
     }
-    return 0;
-}
-
-/* The source's own choices at the clicks. */
-static int choose(const struct bb84_data *data, const uint32_t *offset, struct qn_bits *basis, struct qn_bits *bit,
-                  struct qn_bits *plane) {
-    int rc = qn_bits_resize(basis, data->clicks);
-    if (rc == 0) rc = qn_bits_resize(bit, data->clicks);
-    for (unsigned i = 0; rc == 0 && i < data->planes; i++) rc = qn_bits_resize(&plane[i], data->clicks);
-    if (rc < 0 || data->clicks == 0) return rc;
-    if (data->pairs) {
-        look_up(data, offset, basis, bit);
-        return 0;
-    }
-    struct qn_stream stream;
-    struct qn_choice_planes planes = {.bit = bit->words, .basis = basis->words};
-    for (unsigned i = 0; i < data->planes; i++) planes.intensity[i] = plane[i].words;
-    qn_stream_init(&stream, data->stream_key);
-    qn_choices_at(&stream, &data->optics.source, 0, offset, data->clicks, &planes);
-    qn_stream_release(&stream);
-    return 0;
+    return most;
 }
 
 void bb84_match(struct bb84_data *data) {
-    struct qn_bits basis = {0}, bit = {0}, plane[QN_SIFT_PLANES] = {0};
-    uint32_t *offset = malloc((data->clicks + 1) * sizeof *offset);
+    struct choices choices = {0};
+    struct qn_stream stream;
+    uint32_t *offset = malloc(((data->pairs ? data->clicks : largest_piece(data)) + 1) * sizeof *offset);
     data->error = offset == NULL ? -QN_ENOMEM : qn_bits_reserve(&data->bases, data->clicks);
-    if (data->error == 0) data->error = decode(data, offset);
-    if (data->error == 0) data->error = choose(data, offset, &basis, &bit, plane);
+    if (data->error == 0) data->error = choices_room(&choices, data->planes, data->clicks);
+    qn_stream_init(&stream, data->stream_key);
+    if (data->error == 0) data->error = look_up_pieces(data, &stream, offset, &choices);
+    qn_stream_release(&stream);
     data->in.len = data->out.len = 0;
     if (data->error == 0)
-        data->error = qn_sift_match(&data->bases, &basis, &bit, plane, data->planes, &data->out, &data->sifted);
+        data->error = qn_sift_match(&data->bases, &choices.basis, &choices.bit, choices.plane, data->planes, &data->out,
+                                    &data->sifted);
     data->basis_clicks[1] = qn_bits_count(&data->bases);
     data->basis_clicks[0] = data->clicks - data->basis_clicks[1];
     count_classes(data);
     if (data->error == 0 && data->bell.count > 0) data->error = correlate(data);
     sodium_memzero(data->stream_key, sizeof data->stream_key);
     qn_bits_release(&data->bases);
-    qn_bits_release(&basis);
-    qn_bits_release(&bit);
-    for (unsigned i = 0; i < QN_SIFT_PLANES; i++) qn_bits_release(&plane[i]);
+    choices_release(&choices);
     free(offset);
 }
 
