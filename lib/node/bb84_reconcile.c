@@ -144,7 +144,7 @@ void bb84_serve(struct train *train) {
             return;
         }
         size_t most = is_source ? INLINE_QUESTION_BYTES : INLINE_ANSWER_BYTES;
-        if (data->method == QN_RECONCILE_LDPC) most = 0; /* A few bytes make a frame be decoded, or many be summed. */
+        if (data->method >= QN_RECONCILE_LDPC) most = 0; /* A few bytes make a frame be decoded, or many be summed. */
         if (len > most) {
             bb84_work_train(train, run, then);
             return;

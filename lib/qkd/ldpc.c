@@ -17,6 +17,7 @@ struct frame {
     uint8_t what; /* To ask, or asked. */
     bool done;
     uint32_t rounds, asked; /* asked: bits of the answer. */
+    uint32_t sum;
 };
 
 struct message {
@@ -26,9 +27,9 @@ struct message {
 struct ldpc_corrector {
     struct ldpc_frames frames;
     struct frame *frame;
-    uint64_t *own, *words, *known, *asked; /* Columns a frame each: the key as it was, as it is, what is certain, and
+    uint64_t *own, *words, *known, *asked; /* Words a frame each: the key as it was, as it is, what is certain, and
                                               what is asked for. */
-    uint64_t *syndrome;                    /* Rows a frame. */
+    uint64_t *syndrome;                    /* Checks a frame. */
     uint32_t *ready, *open;                /* Rings of frames: to ask, and asked. */
     struct message *messages;              /* And of questions not answered. */
     uint32_t ready_at, n_ready, open_at, n_open, message_at, n_messages, n_done;
@@ -49,7 +50,7 @@ static void wipe(uint64_t *words, size_t count) {
 
 void ldpc_corrector_free(struct ldpc_corrector *c) {
     if (c == NULL) return;
-    size_t columns = (size_t)c->frames.count * c->frames.code.columns;
+    size_t columns = (size_t)c->frames.count * c->frames.code.words;
     wipe(c->own, columns);
     wipe(c->words, columns);
     free(c->known);
@@ -66,17 +67,17 @@ void ldpc_corrector_free(struct ldpc_corrector *c) {
 }
 
 static int allocate(struct ldpc_corrector *c) {
-    size_t count = c->frames.count, columns = count * c->frames.code.columns;
+    size_t count = c->frames.count, columns = count * c->frames.code.words;
     c->frame = calloc(count, sizeof *c->frame);
     c->own = calloc(columns, sizeof *c->own);
     c->words = calloc(columns, sizeof *c->words);
     c->known = calloc(columns, sizeof *c->known);
     c->asked = calloc(columns, sizeof *c->asked);
-    c->syndrome = calloc(count * c->frames.code.rows, sizeof *c->syndrome);
+    c->syndrome = calloc(count * c->frames.code.checks, sizeof *c->syndrome);
     c->ready = calloc(count, sizeof *c->ready);
     c->open = calloc(count, sizeof *c->open);
     c->messages = calloc(count, sizeof *c->messages);
-    c->certainty = malloc(64 * (size_t)c->frames.code.columns);
+    c->certainty = malloc(64 * (size_t)c->frames.code.words);
     if (!c->frame || !c->own || !c->words || !c->known || !c->asked || !c->syndrome || !c->ready || !c->open ||
         !c->messages || !c->certainty)
         return -QN_ENOMEM;
@@ -96,7 +97,7 @@ int ldpc_corrector_new(const struct ldpc_config *config, const struct qn_bits *k
     }
     c->counts.frames = c->frames.count;
     for (uint32_t f = 0; f < c->frames.count; f++) {
-        uint32_t columns = c->frames.code.columns, bits = ldpc_frame_bits(&c->frames, f);
+        uint32_t columns = c->frames.code.words, bits = ldpc_frame_bits(&c->frames, f);
         uint64_t *known = c->known + (size_t)f * columns;
         ldpc_frame_words(&c->frames, key, f, c->own + (size_t)f * columns);
         for (uint32_t w = bits / 64; w < columns; w++) known[w] = ~0ull;
@@ -104,7 +105,7 @@ int ldpc_corrector_new(const struct ldpc_config *config, const struct qn_bits *k
         c->ready[c->n_ready++] = f;
         c->frame[f] = (struct frame){.what = LDPC_SYNDROME, .asked = ldpc_syndrome_bits(&c->frames)};
     }
-    if (key->len > 0) memcpy(c->words, c->own, (size_t)c->frames.count * c->frames.code.columns * sizeof *c->own);
+    if (key->len > 0) memcpy(c->words, c->own, (size_t)c->frames.count * c->frames.code.words * sizeof *c->own);
     *ret_corrector = c;
     return 0;
 }
@@ -116,7 +117,7 @@ int ldpc_key(const struct ldpc_corrector *c, struct qn_bits *ret_key) {
     struct qn_bits key = {0};
     int rc = qn_bits_reserve(&key, c->frames.len);
     for (uint32_t f = 0; rc == 0 && f < c->frames.count; f++) {
-        const uint64_t *words = c->words + (size_t)f * c->frames.code.columns;
+        const uint64_t *words = c->words + (size_t)f * c->frames.code.words;
         uint32_t bits = ldpc_frame_bits(&c->frames, f);
         for (uint32_t done = 0; rc == 0 && done < bits; done += 64)
             rc = qn_bits_append_word(&key, words[done / 64], bits - done < 64 ? bits - done : 64);
@@ -132,16 +133,16 @@ int ldpc_key(const struct ldpc_corrector *c, struct qn_bits *ret_key) {
 
 /* ---- Questions. */
 
-enum { RECORD_HEAD = 3 + 1 + 2, POSITION = 3 };
+enum { RECORD_HEAD = 3 + 1 + 3, POSITION = 3 };
 
 static size_t write_record(const struct ldpc_corrector *c, uint32_t f, uint8_t *out) {
     size_t len = leb_write(out, f);
     len += leb_write(out + len, c->frame[f].what);
     if (c->frame[f].what != LDPC_POSITIONS) return len;
     len += leb_write(out + len, c->frame[f].asked);
-    const uint64_t *asked = c->asked + (size_t)f * c->frames.code.columns;
+    const uint64_t *asked = c->asked + (size_t)f * c->frames.code.words;
     uint32_t before = 0;
-    for (uint32_t w = 0; w < c->frames.code.columns; w++) {
+    for (uint32_t w = 0; w < c->frames.code.words; w++) {
         for (uint64_t bits = asked[w]; bits != 0; bits &= bits - 1) {
             uint32_t x = w * 64 + (uint32_t)__builtin_ctzll(bits);
             len += leb_write(out + len, x - before);
@@ -181,9 +182,11 @@ int ldpc_ask(struct ldpc_corrector *c, struct qn_buf *question, uint32_t *ret_co
 
 /* ---- Decoding. */
 
+enum { MORE_PART = 64 }; /* Of the syndrome. */
+
 /* The `count` bits of which the decoder is least certain, but not the known ones. */
 static void choose_bits(struct ldpc_corrector *c, uint32_t f, uint32_t count) {
-    uint32_t columns = c->frames.code.columns, histogram[256] = {0}, below = 0;
+    uint32_t columns = c->frames.code.words, histogram[256] = {0}, below = 0;
     const uint64_t *known = c->known + (size_t)f * columns;
     uint64_t *asked = c->asked + (size_t)f * columns;
     for (uint32_t x = 0; x < 64 * columns; x++)
@@ -199,22 +202,30 @@ static void choose_bits(struct ldpc_corrector *c, uint32_t f, uint32_t count) {
     }
 }
 
+static void ask(struct ldpc_corrector *c, uint32_t f, uint8_t what, uint32_t count) {
+    c->frame[f].what = what;
+    c->frame[f].asked = count;
+    c->ready[slot(c, c->ready_at, c->n_ready++)] = f;
+}
+
+static uint32_t count_unknown(const struct ldpc_corrector *c, uint32_t f) {
+    const uint64_t *known = c->known + (size_t)f * c->frames.code.words;
+    uint32_t left = 0;
+    for (uint32_t w = 0; w < c->frames.code.words; w++) left += (uint32_t)__builtin_popcountll(~known[w]);
+    return left;
+}
+
 /* What to ask next of a frame that did not decode: a part of what the syndrome was, then twice that, ... */
 static void ask_more(struct ldpc_corrector *c, uint32_t f) {
-    struct frame *frame = &c->frame[f];
-    const uint64_t *known = c->known + (size_t)f * c->frames.code.columns;
-    uint32_t left = 0;
-    for (uint32_t w = 0; w < c->frames.code.columns; w++) left += (uint32_t)__builtin_popcountll(~known[w]);
-    unsigned doublings = frame->rounds - 1;
-    uint64_t more = doublings > 16 ? left : (uint64_t)(ldpc_syndrome_bits(&c->frames) / 32 + 1) << doublings;
+    uint32_t left = count_unknown(c, f);
+    unsigned doublings = c->frame[f].rounds - 1;
+    uint64_t more = doublings > 16 ? left : (uint64_t)(ldpc_syndrome_bits(&c->frames) / MORE_PART + 1) << doublings;
     if (more > LDPC_ASK_BITS || more >= left) {
-        frame->what = LDPC_REST;
-        frame->asked = left;
+        ask(c, f, LDPC_REST, left);
         return;
     }
-    frame->what = LDPC_POSITIONS;
-    frame->asked = (uint32_t)more;
-    choose_bits(c, f, frame->asked);
+    choose_bits(c, f, (uint32_t)more);
+    ask(c, f, LDPC_POSITIONS, (uint32_t)more);
 }
 
 static uint64_t take_bits(const uint8_t *answer, uint32_t *at, uint32_t count) {
@@ -229,10 +240,11 @@ static uint64_t take_bits(const uint8_t *answer, uint32_t *at, uint32_t count) {
 }
 
 static void take_answer(struct ldpc_corrector *c, uint32_t f, const uint8_t *answer, uint32_t *at) {
-    uint32_t columns = c->frames.code.columns, rows = c->frames.code.rows;
+    uint32_t columns = c->frames.code.words, rows = c->frames.code.checks;
     uint64_t *words = c->words + (size_t)f * columns, *known = c->known + (size_t)f * columns;
     if (c->frame[f].what == LDPC_SYNDROME) {
         for (uint32_t r = 0; r < rows; r++) c->syndrome[(size_t)f * rows + r] = take_bits(answer, at, 64);
+        c->frame[f].sum = (uint32_t)take_bits(answer, at, LDPC_SUM_BITS);
         return;
     }
     const uint64_t *asked = c->asked + (size_t)f * columns;
@@ -246,7 +258,7 @@ static void take_answer(struct ldpc_corrector *c, uint32_t f, const uint8_t *ans
 }
 
 static void finish(struct ldpc_corrector *c, uint32_t f) {
-    uint32_t columns = c->frames.code.columns;
+    uint32_t columns = c->frames.code.words;
     const uint64_t *own = c->own + (size_t)f * columns, *words = c->words + (size_t)f * columns;
     for (uint32_t w = 0; w < columns; w++) c->counts.corrected += (uint64_t)__builtin_popcountll(own[w] ^ words[w]);
     c->frame[f].done = true;
@@ -255,19 +267,21 @@ static void finish(struct ldpc_corrector *c, uint32_t f) {
 
 static void tell_frame(struct ldpc_corrector *c, uint32_t f, const uint8_t *answer, uint32_t *at) {
     struct frame *frame = &c->frame[f];
-    uint32_t columns = c->frames.code.columns, rows = c->frames.code.rows;
+    uint32_t columns = c->frames.code.words, rows = c->frames.code.checks;
     take_answer(c, f, answer, at);
     frame->rounds++;
     if (frame->rounds > c->counts.rounds) c->counts.rounds = frame->rounds;
+    uint64_t *found = c->words + (size_t)f * columns;
     if (frame->what == LDPC_REST) {
         c->counts.failed++;
         finish(c, f);
     } else if (ldpc_decode(c->kernels, &c->frames.code, c->decoder, c->syndrome + (size_t)f * rows,
-                           c->known + (size_t)f * columns, c->words + (size_t)f * columns, c->certainty) > 0) {
-        finish(c, f);
-    } else {
+                           c->known + (size_t)f * columns, found, c->certainty) == 0) {
         ask_more(c, f);
-        c->ready[slot(c, c->ready_at, c->n_ready++)] = f;
+    } else if (ldpc_frame_sum(&c->frames, found) != frame->sum && count_unknown(c, f) > 0) {
+        ask(c, f, LDPC_REST, count_unknown(c, f));
+    } else {
+        finish(c, f);
     }
 }
 

@@ -15,7 +15,7 @@
  * Martinez-Mateo et al., Quantum Inf. Comput. 12, 791, 2012). Each round asks for more; in the end for all, so that
  * the keys are equal whatever happens.
  *
- * The calls, and their errors, are those of reconcile.h. Frames are of equal length, up to 65536 bits; short keys are
+ * The calls, and their errors, are those of reconcile.h. Frames are of equal length, up to 262144 bits; short keys are
  * reconciled less well (a single frame of 5000 bits discloses some 10 % more).
  *
  * A question is records, a frame each, at most one of a frame in a question; numbers LEB128:
@@ -23,11 +23,13 @@
  *   what     0: the syndrome; 1: all bits not told yet; 2: the bits at these positions:
  *   count    at least 1, at most LDPC_ASK_BITS
  *   first    position; then count - 1 differences of at least 1
- * The answer holds the bits in that order: rows of the code times 64 for a syndrome. */
-enum { LDPC_FRAME_BITS = 65536, LDPC_ASK_BITS = 8192 };
+ * The answer holds the bits in that order: 64 for each word of a syndrome, then LDPC_SUM_BITS of a sum of the frame, by
+ * which a wrong word of the same syndrome is noticed; such a frame is asked for in full. */
+enum { LDPC_FRAME_BITS = 1 << 18, LDPC_FAST_FRAME_BITS = 1 << 16, LDPC_ASK_BITS = 16000, LDPC_SUM_BITS = 32 };
 
 struct ldpc_config {
     double qber; /* Both ends need the same: it says how many rows the code has. Clamped to 0.0001 .. 0.25. */
+    bool fast;   /* Disclose some 5 % more at first, so that decoding takes half the time. */
 };
 
 struct ldpc_corrector;

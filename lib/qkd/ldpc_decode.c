@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-enum { CLIP = 31, CERTAIN = 127, MAX_SWEEPS = 60, PATIENCE = 12 };
+enum { CLIP = 31, CERTAIN = 127, MAX_SWEEPS = 80, PATIENCE = 12 };
 
 struct ldpc_decoder {
     int8_t *posterior; /* 64 a column, turned by turn[column]. */
@@ -15,10 +15,11 @@ struct ldpc_decoder {
     int8_t *inputs;    /* Of one row. */
     uint8_t *turn;     /* As the last row of the column sees it: so each row leaves it to the next. */
     struct hop {
-        uint32_t column; /* Bytes. */
-        uint8_t turn;    /* From how the row before left it. */
-    } * hops;            /* An edge each. */
-    uint8_t scale[64];   /* Worth of a check by the least worth of its bits. */
+        uint32_t column;     /* Bytes. */
+        uint8_t turn, plane; /* From how the row before left it; see struct ldpc_edge. */
+    } * hops;                /* An edge each. */
+    uint8_t order[128];      /* 0 .. 63, twice. */
+    uint8_t scale[64];       /* Worth of a check by the least worth of its bits. */
     uint64_t *hard, *parity;
     size_t bytes;
 };
@@ -31,26 +32,29 @@ static size_t widest_row(const struct ldpc_code *code) {
 }
 
 int ldpc_decoder_new(const struct ldpc_code *code, struct ldpc_decoder **ret_decoder) {
-    size_t columns = code->columns, rows = code->rows;
+    size_t words = code->words, checks = code->checks;
     size_t head = (sizeof(struct ldpc_decoder) + 63) / 64 * 64;
-    size_t bytes = head + 64 * (columns + code->n_edges + widest_row(code)) + 8 * (columns + rows) +
-                   sizeof(struct hop) * (size_t)code->n_edges + columns;
+    size_t messages = (size_t)code->n_edges * code->planes;
+    size_t bytes = head + 64 * (words + messages + widest_row(code)) + 8 * (words + checks) +
+                   sizeof(struct hop) * (size_t)code->n_edges + code->columns;
     bytes = (bytes + 63) / 64 * 64;
     struct ldpc_decoder *d = aligned_alloc(64, bytes);
     if (d == NULL) return -QN_ENOMEM;
     memset(d, 0, sizeof *d);
+    for (int i = 0; i < 128; i++) d->order[i] = (uint8_t)(i & 63);
     d->bytes = bytes;
     d->posterior = (int8_t *)d + head;
-    d->messages = d->posterior + 64 * columns;
-    d->inputs = d->messages + 64 * (size_t)code->n_edges;
+    d->messages = d->posterior + 64 * words;
+    d->inputs = d->messages + 64 * messages;
     d->hard = (uint64_t *)(void *)(d->inputs + 64 * widest_row(code));
-    d->parity = d->hard + columns;
-    d->hops = (struct hop *)(void *)(d->parity + rows);
+    d->parity = d->hard + words;
+    d->hops = (struct hop *)(void *)(d->parity + checks);
     d->turn = (uint8_t *)(d->hops + code->n_edges);
     for (uint32_t e = 0; e < code->n_edges; e++) d->turn[code->edges[e].column] = code->edges[e].shift;
     for (uint32_t e = 0; e < code->n_edges; e++) {
         const struct ldpc_edge *edge = &code->edges[e];
-        d->hops[e] = (struct hop){64u * edge->column, (uint8_t)((edge->shift - d->turn[edge->column]) & 63)};
+        d->hops[e] = (struct hop){.column = 64u * edge->column * code->planes, .plane = edge->plane};
+        d->hops[e].turn = (uint8_t)((edge->shift - d->turn[edge->column]) & 63);
         d->turn[edge->column] = edge->shift;
     }
     *ret_decoder = d;
@@ -66,51 +70,71 @@ void ldpc_decoder_free(struct ldpc_decoder *d) {
 /* ---- Sweeps: for each row, what its bits say without this check; the least of them, without one's own, is what the
  * check says. */
 
-static inline int8_t clamp(int value) { return (int8_t)(value > 127 ? 127 : value < -127 ? -127 : value); }
+static inline int8_t saturate(int value) { return (int8_t)(value > 127 ? 127 : value < -128 ? -128 : value); }
 
-static uint32_t portable_sweep(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome) {
-    uint32_t odd = 0;
-    for (uint32_t row = 0; row < code->rows; row++) {
-        uint8_t least[64], second[64], sign[64];
-        uint32_t first = code->row_start[row], end = code->row_start[row + 1];
-        memset(least, CLIP, sizeof least);
-        memset(second, CLIP, sizeof second);
-        for (int i = 0; i < 64; i++) sign[i] = syndrome[row] >> i & 1;
-        for (uint32_t e = first; e < end; e++) {
-            int8_t *input = d->inputs + 64 * (size_t)(e - first), *message = d->messages + 64 * (size_t)e, both[128];
-            memcpy(both, d->posterior + d->hops[e].column, 64);
-            memcpy(both + 64, both, 64);
-            const int8_t *turned = both + d->hops[e].turn;
-            for (int i = 0; i < 64; i++) {
-                int8_t value = clamp(turned[i] - message[i]);
-                uint8_t worth = (uint8_t)(value < 0 ? -value : value);
-                uint8_t above = worth > least[i] ? worth : least[i];
-                input[i] = value;
-                sign[i] ^= value < 0;
-                least[i] = worth < least[i] ? worth : least[i];
-                second[i] = above < second[i] ? above : second[i];
-            }
+/* Where a check of plane p finds the bits of an edge. */
+static inline size_t place(const struct hop *hop, uint32_t p, uint32_t planes) {
+    return hop->column + 64 * (size_t)((p + hop->plane) & (planes - 1));
+}
+
+static inline __attribute__((always_inline)) uint32_t sweep_row(const struct ldpc_code *code, struct ldpc_decoder *d,
+                                                                uint32_t row, uint32_t plane, uint64_t syndrome) {
+    uint8_t least[64], second[64], sign[64];
+    uint32_t first = code->row_start[row], end = code->row_start[row + 1], planes = code->planes, odd = 0;
+    memset(least, CLIP, sizeof least);
+    memset(second, CLIP, sizeof second);
+    for (int i = 0; i < 64; i++) sign[i] = syndrome >> i & 1;
+    for (uint32_t e = first; e < end; e++) {
+        int8_t *input = d->inputs + 64 * (size_t)(e - first), both[128];
+        const int8_t *message = d->messages + 64 * ((size_t)e * planes + plane);
+        memcpy(both, d->posterior + place(&d->hops[e], plane, planes), 64);
+        memcpy(both + 64, both, 64);
+        const int8_t *turned = both + d->hops[e].turn;
+        for (int i = 0; i < 64; i++) {
+            int8_t value = saturate(turned[i] - message[i]);
+            uint8_t worth = (uint8_t)(value < 0 ? -value : value);
+            uint8_t above = worth > least[i] ? worth : least[i];
+            input[i] = value;
+            sign[i] ^= value < 0;
+            least[i] = worth < least[i] ? worth : least[i];
+            second[i] = above < second[i] ? above : second[i];
         }
-        for (int i = 0; i < 64; i++) odd += sign[i];
-        for (uint32_t e = first; e < end; e++) {
-            int8_t *input = d->inputs + 64 * (size_t)(e - first), *message = d->messages + 64 * (size_t)e;
-            int8_t *posterior = d->posterior + d->hops[e].column;
-            for (int i = 0; i < 64; i++) {
-                uint8_t worth = (uint8_t)(input[i] < 0 ? -input[i] : input[i]);
-                int said = d->scale[worth <= least[i] ? second[i] : least[i]];
-                if (sign[i] ^ (input[i] < 0)) said = -said;
-                message[i] = (int8_t)said;
-                posterior[i] = clamp(input[i] + said);
-            }
+    }
+    uint8_t most[64], own[64];
+    for (int i = 0; i < 64; i++) {
+        odd += sign[i];
+        own[i] = d->scale[second[i]];
+        most[i] = d->scale[least[i]];
+        most[i] = (uint8_t)(most[i] - (second[i] == least[i] && most[i] > 0));
+    }
+    for (uint32_t e = first; e < end; e++) {
+        const int8_t *input = d->inputs + 64 * (size_t)(e - first);
+        int8_t *message = d->messages + 64 * ((size_t)e * planes + plane);
+        int8_t *posterior = d->posterior + place(&d->hops[e], plane, planes);
+        for (int i = 0; i < 64; i++) {
+            uint8_t worth = (uint8_t)(input[i] < 0 ? -input[i] : input[i]);
+            int said = worth <= least[i] ? own[i] : most[i];
+            if (sign[i] ^ (input[i] < 0)) said = -said;
+            message[i] = (int8_t)said;
+            posterior[i] = saturate(input[i] + said);
         }
     }
     return odd;
 }
 
+static uint32_t portable_sweep(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome) {
+    uint32_t odd = 0;
+    for (uint32_t row = 0; row < code->rows; row++)
+        for (uint32_t p = 0; p < code->planes; p++)
+            odd += sweep_row(code, d, row, p, syndrome[(size_t)row * code->planes + p]);
+    return odd;
+}
+
 static void portable_start(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *words,
                            const uint64_t *known) {
-    for (uint32_t c = 0; c < code->columns; c++) {
-        uint64_t word = ldpc_rotate(words[c], d->turn[c]), certain = ldpc_rotate(known[c], d->turn[c]);
+    for (uint32_t c = 0; c < code->words; c++) {
+        unsigned turn = d->turn[c / code->planes];
+        uint64_t word = ldpc_rotate(words[c], turn), certain = ldpc_rotate(known[c], turn);
         for (unsigned i = 0; i < 64; i++) {
             int worth = certain >> i & 1 ? CERTAIN : code->channel;
             d->posterior[64 * (size_t)c + i] = (int8_t)(word >> i & 1 ? -worth : worth);
@@ -119,10 +143,10 @@ static void portable_start(const struct ldpc_code *code, struct ldpc_decoder *d,
 }
 
 static void portable_hard(const struct ldpc_code *code, struct ldpc_decoder *d) {
-    for (uint32_t c = 0; c < code->columns; c++) {
+    for (uint32_t c = 0; c < code->words; c++) {
         uint64_t word = 0;
         for (unsigned i = 0; i < 64; i++) word |= (uint64_t)(d->posterior[64 * (size_t)c + i] < 0) << i;
-        d->hard[c] = ldpc_rotate(word, 0u - d->turn[c]);
+        d->hard[c] = ldpc_rotate(word, 0u - d->turn[c / code->planes]);
     }
 }
 
@@ -133,59 +157,62 @@ static const struct ldpc_kernels portable = {"portable", portable_start, portabl
 
 #define WIDE __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
 
-/* Clipping to -127 keeps both signs alike; saturation alone goes to -128. */
-static inline WIDE __m512i wide_clamp(__m512i value) { return _mm512_max_epi8(value, _mm512_set1_epi8(-127)); }
+static inline WIDE uint32_t wide_row(const struct ldpc_code *code, struct ldpc_decoder *d, uint32_t row, uint32_t plane,
+                                     uint64_t syndrome) {
+    const __m512i zero = _mm512_setzero_si512(), scale = _mm512_loadu_si512(d->scale);
+    const uint8_t *order = d->order;
+    int8_t *posterior = d->posterior, *inputs = d->inputs;
+    const struct hop *hops = d->hops; /* Kept here, for stores of bytes might change what d has. */
+    uint32_t first = code->row_start[row], end = code->row_start[row + 1], planes = code->planes;
+    int8_t *messages = d->messages + 64 * ((size_t)first * planes + plane);
+    __m512i least = _mm512_set1_epi8(CLIP), second = least, sign = _mm512_movm_epi8(syndrome);
+    for (uint32_t e = first; e < end; e++) {
+        __m512i turned = _mm512_permutexvar_epi8(_mm512_loadu_si512(order + hops[e].turn),
+                                                 _mm512_load_si512(posterior + place(&hops[e], plane, planes)));
+        __m512i message = _mm512_load_si512(messages + 64 * (size_t)((e - first) * planes));
+        __m512i value = _mm512_subs_epi8(turned, message), worth = _mm512_abs_epi8(value); /* 128 of -128. */
+        _mm512_store_si512(inputs + 64 * (size_t)(e - first), value);
+        sign = _mm512_xor_si512(sign, value);
+        second = _mm512_min_epu8(second, _mm512_max_epu8(worth, least));
+        least = _mm512_min_epu8(least, worth);
+    }
+    __m512i most = _mm512_permutexvar_epi8(least, scale), own = _mm512_permutexvar_epi8(second, scale);
+    most = _mm512_mask_subs_epu8(most, _mm512_cmpeq_epu8_mask(second, least), most, _mm512_set1_epi8(1));
+    for (uint32_t e = first; e < end; e++) {
+        __m512i value = _mm512_load_si512(inputs + 64 * (size_t)(e - first));
+        __mmask64 is_least = _mm512_cmple_epu8_mask(_mm512_abs_epi8(value), least);
+        __m512i said = _mm512_mask_blend_epi8(is_least, most, own);
+        said = _mm512_mask_sub_epi8(said, _mm512_movepi8_mask(_mm512_xor_si512(sign, value)), zero, said);
+        _mm512_store_si512(messages + 64 * (size_t)((e - first) * planes), said);
+        _mm512_store_si512(posterior + place(&hops[e], plane, planes), _mm512_adds_epi8(value, said));
+    }
+    return (uint32_t)__builtin_popcountll(_mm512_movepi8_mask(sign));
+}
 
 static WIDE uint32_t wide_sweep(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome) {
-    const __m512i zero = _mm512_setzero_si512(), scale = _mm512_loadu_si512(d->scale);
-    uint8_t order[128];
-    for (unsigned i = 0; i < sizeof order; i++) order[i] = (uint8_t)i; /* Six bits of an index count. */
-    int8_t *posterior = d->posterior, *messages = d->messages, *inputs = d->inputs;
-    const struct hop *hops = d->hops; /* Kept here, for stores of bytes might change what d has. */
     uint32_t odd = 0;
-    for (uint32_t row = 0; row < code->rows; row++) {
-        uint32_t first = code->row_start[row], end = code->row_start[row + 1];
-        __m512i least = _mm512_set1_epi8(CLIP), second = least;
-        uint64_t sign = syndrome[row];
-        for (uint32_t e = first; e < end; e++) {
-            __m512i turned = _mm512_permutexvar_epi8(_mm512_loadu_si512(order + hops[e].turn),
-                                                     _mm512_loadu_si512(posterior + hops[e].column));
-            __m512i value = wide_clamp(_mm512_subs_epi8(turned, _mm512_loadu_si512(messages + 64 * (size_t)e)));
-            __m512i worth = _mm512_abs_epi8(value);
-            _mm512_storeu_si512(inputs + 64 * (size_t)(e - first), value);
-            sign ^= _mm512_movepi8_mask(value);
-            second = _mm512_min_epu8(second, _mm512_max_epu8(worth, least));
-            least = _mm512_min_epu8(least, worth);
-        }
-        odd += (uint32_t)__builtin_popcountll(sign);
-        __m512i most = _mm512_permutexvar_epi8(least, scale), own = _mm512_permutexvar_epi8(second, scale);
-        for (uint32_t e = first; e < end; e++) {
-            __m512i value = _mm512_loadu_si512(inputs + 64 * (size_t)(e - first));
-            __mmask64 is_least = _mm512_cmple_epu8_mask(_mm512_abs_epi8(value), least);
-            __m512i said = _mm512_mask_blend_epi8(is_least, most, own);
-            said = _mm512_mask_sub_epi8(said, sign ^ _mm512_movepi8_mask(value), zero, said);
-            _mm512_storeu_si512(messages + 64 * (size_t)e, said);
-            _mm512_storeu_si512(posterior + hops[e].column, wide_clamp(_mm512_adds_epi8(value, said)));
-        }
-    }
+    for (uint32_t row = 0; row < code->rows; row++)
+        for (uint32_t p = 0; p < code->planes; p++)
+            odd += wide_row(code, d, row, p, syndrome[(size_t)row * code->planes + p]);
     return odd;
 }
 
 static WIDE void wide_start(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *words,
                             const uint64_t *known) {
     const __m512i zero = _mm512_setzero_si512(), certain = _mm512_set1_epi8(CERTAIN);
-    for (uint32_t c = 0; c < code->columns; c++) {
-        __m512i worth =
-            _mm512_mask_mov_epi8(_mm512_set1_epi8((char)code->channel), ldpc_rotate(known[c], d->turn[c]), certain);
-        worth = _mm512_mask_sub_epi8(worth, ldpc_rotate(words[c], d->turn[c]), zero, worth);
-        _mm512_storeu_si512(d->posterior + 64 * (size_t)c, worth);
+    const __m512i channel = _mm512_set1_epi8((char)code->channel);
+    for (uint32_t c = 0; c < code->words; c++) {
+        unsigned turn = d->turn[c / code->planes];
+        __m512i worth = _mm512_mask_mov_epi8(channel, ldpc_rotate(known[c], turn), certain);
+        worth = _mm512_mask_sub_epi8(worth, ldpc_rotate(words[c], turn), zero, worth);
+        _mm512_store_si512(d->posterior + 64 * (size_t)c, worth);
     }
 }
 
 static WIDE void wide_hard(const struct ldpc_code *code, struct ldpc_decoder *d) {
-    for (uint32_t c = 0; c < code->columns; c++)
-        d->hard[c] =
-            ldpc_rotate(_mm512_movepi8_mask(_mm512_loadu_si512(d->posterior + 64 * (size_t)c)), 0u - d->turn[c]);
+    for (uint32_t c = 0; c < code->words; c++)
+        d->hard[c] = ldpc_rotate(_mm512_movepi8_mask(_mm512_load_si512(d->posterior + 64 * (size_t)c)),
+                                 0u - d->turn[c / code->planes]);
 }
 
 static const struct ldpc_kernels wide = {"avx512", wide_start, wide_sweep, wide_hard};
@@ -218,13 +245,13 @@ static uint32_t failing(const struct ldpc_kernels *kernels, const struct ldpc_co
     uint32_t count = 0;
     kernels->hard(code, d);
     ldpc_syndrome(code, d->hard, d->parity);
-    for (uint32_t r = 0; r < code->rows; r++) count += (uint32_t)__builtin_popcountll(d->parity[r] ^ syndrome[r]);
+    for (uint32_t r = 0; r < code->checks; r++) count += (uint32_t)__builtin_popcountll(d->parity[r] ^ syndrome[r]);
     return count;
 }
 
 /* In 32nds, as the design was evolved. */
 static void set_scale(const struct ldpc_code *code, struct ldpc_decoder *d, uint32_t fails) {
-    uint32_t checks = 64 * code->rows, less = (2 * code->slope * fails + checks / 2) / checks;
+    uint32_t checks = 64 * code->checks, less = (2 * code->slope * fails + checks / 2) / checks;
     uint32_t scale = less > 26 ? 6 : 32 - less;
     for (unsigned worth = 0; worth < 64; worth++) d->scale[worth] = (uint8_t)((worth * scale + 16) / 32);
 }
@@ -233,19 +260,21 @@ static void set_scale(const struct ldpc_code *code, struct ldpc_decoder *d, uint
  * sure of it, and when few checks fail they show where. */
 static void find_certainty(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome,
                            uint32_t fails_total, uint8_t *ret_certainty) {
-    for (uint32_t c = 0; c < code->columns; c++) {
+    uint32_t planes = code->planes;
+    for (uint32_t c = 0; c < code->words; c++) {
         for (unsigned i = 0; i < 64; i++) {
-            int8_t value = d->posterior[64 * (size_t)c + ((i - d->turn[c]) & 63)];
-            ret_certainty[64 * (size_t)c + i] = (uint8_t)(value < 0 ? -value : value);
+            int8_t value = d->posterior[64 * (size_t)c + ((i - d->turn[c / planes]) & 63)];
+            ret_certainty[64 * (size_t)c + i] = (uint8_t)(value < 0 ? -(int)value : (int)value);
         }
     }
-    uint8_t penalty = fails_total < 64 * code->rows / 12 ? 16 : 2;
-    for (uint32_t r = 0; r < code->rows; r++) {
+    uint8_t penalty = fails_total < 64 * code->checks / 12 ? 16 : 2;
+    for (uint32_t r = 0; r < code->checks; r++) {
         uint64_t fails = d->parity[r] ^ syndrome[r];
-        for (uint32_t e = code->row_start[r]; fails != 0 && e < code->row_start[r + 1]; e++) {
-            for (uint64_t bits = ldpc_rotate(fails, 0u - code->edges[e].shift); bits != 0; bits &= bits - 1) {
-                uint8_t *certainty =
-                    &ret_certainty[64 * (size_t)code->edges[e].column + (unsigned)__builtin_ctzll(bits)];
+        for (uint32_t e = code->row_start[r / planes]; fails != 0 && e < code->row_start[r / planes + 1]; e++) {
+            const struct ldpc_edge *edge = &code->edges[e];
+            size_t word = (size_t)edge->column * planes + ((r + edge->plane) & (planes - 1));
+            for (uint64_t bits = ldpc_rotate(fails, 0u - edge->shift); bits != 0; bits &= bits - 1) {
+                uint8_t *certainty = &ret_certainty[64 * word + (unsigned)__builtin_ctzll(bits)];
                 *certainty = *certainty < penalty ? 0 : (uint8_t)(*certainty - penalty);
             }
         }
@@ -254,24 +283,24 @@ static void find_certainty(const struct ldpc_code *code, struct ldpc_decoder *d,
 
 unsigned ldpc_decode(const struct ldpc_kernels *kernels, const struct ldpc_code *code, struct ldpc_decoder *d,
                      const uint64_t *syndrome, const uint64_t *known, uint64_t *words, uint8_t *ret_certainty) {
-    memset(d->messages, 0, 64 * (size_t)code->n_edges);
+    memset(d->messages, 0, 64 * (size_t)code->n_edges * code->planes);
     kernels->start(code, d, words, known);
-    uint32_t fails = failing(kernels, code, d, syndrome), fewest = fails, odd = fails;
+    uint32_t odd = failing(kernels, code, d, syndrome), fewest = odd;
     unsigned waited = 0;
     for (unsigned sweep = 1; sweep <= MAX_SWEEPS && waited < PATIENCE; sweep++) {
         set_scale(code, d, odd);
         odd = kernels->sweep(code, d, syndrome);
-        fails = failing(kernels, code, d, syndrome);
-        if (fails == 0) {
-            memcpy(words, d->hard, code->columns * sizeof *words);
+        /* What the checks found while bits changed tells about when it pays to look at all of them. */
+        if (odd <= code->checks && failing(kernels, code, d, syndrome) == 0) {
+            memcpy(words, d->hard, code->words * sizeof *words);
             return sweep;
         }
         waited++;
-        if (fails < fewest - fewest / 64) {
-            fewest = fails;
+        if (odd < fewest - fewest / 64) {
+            fewest = odd;
             waited = 0;
         }
     }
-    find_certainty(code, d, syndrome, fails, ret_certainty);
+    find_certainty(code, d, syndrome, failing(kernels, code, d, syndrome), ret_certainty);
     return 0;
 }

@@ -13,7 +13,8 @@
  * What min-sum takes for the worth of a check is too much, the more so the noisier its bits still are. It is scaled by
  * 1 - slope u, where u is the fraction of checks that fail now: density evolution shows that this is nearly the true
  * likelihood ratio all the way, and thresholds come close to those of exact belief propagation (within 2 %), where a
- * fixed scale loses 10 to 15 %. (Thresholds and degrees: see ldpc_code.c.) */
+ * fixed scale loses 10 to 15 %. (Thresholds and degrees: see ldpc_code.c.) Where two bits are least alike, the check is
+ * worth one unit less again, which gains another percent. */
 struct ldpc_decoder;
 
 /* Work space for codes up to that size, some 600 kB for the largest. -QN_ENOMEM. */

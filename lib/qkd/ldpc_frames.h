@@ -22,9 +22,14 @@ static inline uint32_t ldpc_frame_bits(const struct ldpc_frames *frames, uint32_
     size_t left = frames->len - (size_t)frame * frames->bits;
     return left < frames->bits ? (uint32_t)left : frames->bits;
 }
-static inline uint32_t ldpc_syndrome_bits(const struct ldpc_frames *frames) { return frames->code.rows * LDPC_LIFT; }
+/* Of the answer: a syndrome and a sum. */
+static inline uint32_t ldpc_syndrome_bits(const struct ldpc_frames *frames) {
+    return frames->code.checks * LDPC_LIFT + LDPC_SUM_BITS;
+}
 
 /* The key's frame as columns. */
 void ldpc_frame_words(const struct ldpc_frames *frames, const struct qn_bits *key, uint32_t frame, uint64_t *ret_words);
+/* LDPC_SUM_BITS of them all, for the few frames whose decoder finds other words of the same syndrome. */
+uint32_t ldpc_frame_sum(const struct ldpc_frames *frames, const uint64_t *words);
 
 #endif

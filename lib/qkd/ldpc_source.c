@@ -12,7 +12,7 @@
 struct ldpc_source {
     struct ldpc_frames frames;
     struct qn_bits key;
-    uint64_t *told; /* Bits disclosed, columns a frame. */
+    uint64_t *told; /* Bits disclosed, words a frame. */
     uint8_t *told_syndrome;
     uint32_t *question; /* In which a frame was asked last. */
     uint32_t questions;
@@ -23,7 +23,7 @@ struct ldpc_source {
 void ldpc_source_free(struct ldpc_source *source) {
     if (source == NULL) return;
     qn_bits_release(&source->key);
-    if (source->words != NULL) sodium_memzero(source->words, source->frames.code.columns * sizeof *source->words);
+    if (source->words != NULL) sodium_memzero(source->words, source->frames.code.words * sizeof *source->words);
     free(source->words);
     free(source->syndrome);
     free(source->told);
@@ -39,12 +39,12 @@ int ldpc_source_new(const struct ldpc_config *config, const struct qn_bits *key,
     int rc = ldpc_frames_init(&source->frames, config, key->len);
     if (rc == 0) rc = qn_bits_copy(&source->key, key);
     if (rc == 0) {
-        size_t count = source->frames.count, columns = source->frames.code.columns;
-        source->told = calloc(count * columns + 1, sizeof *source->told);
+        size_t count = source->frames.count, words = source->frames.code.words;
+        source->told = calloc(count * words + 1, sizeof *source->told);
         source->told_syndrome = calloc(count + 1, 1);
         source->question = calloc(count + 1, sizeof *source->question);
-        source->words = malloc(columns * sizeof *source->words + 1);
-        source->syndrome = malloc(source->frames.code.rows * sizeof *source->syndrome + 1);
+        source->words = malloc(words * sizeof *source->words + 1);
+        source->syndrome = malloc(source->frames.code.checks * sizeof *source->syndrome + 1);
         if (!source->told || !source->told_syndrome || !source->question || !source->words || !source->syndrome)
             rc = -QN_ENOMEM;
     }
@@ -74,23 +74,26 @@ static void put(struct answer *answer, uint64_t word, uint32_t count) {
 }
 
 static void answer_syndrome(struct ldpc_source *source, uint32_t frame, struct answer *answer) {
+    uint32_t sum = 0;
     if (answer->bytes != NULL) {
         ldpc_frame_words(&source->frames, &source->key, frame, source->words);
         ldpc_syndrome(&source->frames.code, source->words, source->syndrome);
         source->told_syndrome[frame] = 1;
+        sum = ldpc_frame_sum(&source->frames, source->words);
     }
-    for (uint32_t r = 0; r < source->frames.code.rows; r++)
+    for (uint32_t r = 0; r < source->frames.code.checks; r++)
         put(answer, answer->bytes != NULL ? source->syndrome[r] : 0, 64);
+    put(answer, sum, LDPC_SUM_BITS);
 }
 
 static void answer_bit(struct ldpc_source *source, uint32_t frame, uint32_t x, struct answer *answer) {
-    uint64_t *told = source->told + (size_t)frame * source->frames.code.columns;
+    uint64_t *told = source->told + (size_t)frame * source->frames.code.words;
     if (answer->bytes != NULL) told[x / 64] |= 1ull << (x % 64);
     put(answer, qn_bits_get(&source->key, (size_t)frame * source->frames.bits + x), 1);
 }
 
 static void answer_rest(struct ldpc_source *source, uint32_t frame, struct answer *answer) {
-    const uint64_t *told = source->told + (size_t)frame * source->frames.code.columns;
+    const uint64_t *told = source->told + (size_t)frame * source->frames.code.words;
     uint32_t bits = ldpc_frame_bits(&source->frames, frame);
     for (uint32_t x = 0; x < bits; x++)
         if (!(told[x / 64] >> (x % 64) & 1)) answer_bit(source, frame, x, answer);
@@ -98,7 +101,7 @@ static void answer_rest(struct ldpc_source *source, uint32_t frame, struct answe
 
 static int answer_positions(struct ldpc_source *source, uint32_t frame, struct leb_reader *reader,
                             struct answer *answer) {
-    const uint64_t *told = source->told + (size_t)frame * source->frames.code.columns;
+    const uint64_t *told = source->told + (size_t)frame * source->frames.code.words;
     uint64_t count, step, x = 0;
     int rc = leb_read(reader, &count);
     if (rc < 0) return rc;

@@ -22,6 +22,7 @@ static const char *const names[QN_RECONCILE_METHODS] = {
     [QN_RECONCILE_CASCADE_OPTION7] = "cascade-option7",
     [QN_RECONCILE_CASCADE_OPTION8] = "cascade-option8",
     [QN_RECONCILE_LDPC] = "ldpc",
+    [QN_RECONCILE_LDPC_FAST] = "ldpc-fast",
 };
 
 const char *qn_reconcile_name(enum qn_reconcile_method method) {
@@ -75,8 +76,8 @@ struct qn_reconcile {
 int qn_reconcile_new(const struct qn_reconcile_config *config, const struct qn_bits *key,
                      struct qn_reconcile **ret_reconcile) {
     struct qn_cascade_config cascade;
-    struct ldpc_config ldpc = {.qber = config->qber};
-    bool is_ldpc = config->method == QN_RECONCILE_LDPC;
+    struct ldpc_config ldpc = {.qber = config->qber, .fast = config->method == QN_RECONCILE_LDPC_FAST};
+    bool is_ldpc = config->method == QN_RECONCILE_LDPC || ldpc.fast;
     int rc = is_ldpc ? 0 : cascade_config(config, &cascade);
     if (rc < 0) return rc;
     struct qn_reconcile *reconcile = calloc(1, sizeof *reconcile);
@@ -147,8 +148,8 @@ struct qn_reconcile_source {
 int qn_reconcile_source_new(const struct qn_reconcile_config *config, const struct qn_bits *key,
                             struct qn_reconcile_source **ret_source) {
     struct qn_cascade_config cascade;
-    struct ldpc_config ldpc = {.qber = config->qber};
-    bool is_ldpc = config->method == QN_RECONCILE_LDPC;
+    struct ldpc_config ldpc = {.qber = config->qber, .fast = config->method == QN_RECONCILE_LDPC_FAST};
+    bool is_ldpc = config->method == QN_RECONCILE_LDPC || ldpc.fast;
     int rc = is_ldpc ? 0 : cascade_config(config, &cascade);
     if (rc < 0) return rc;
     struct qn_reconcile_source *source = calloc(1, sizeof *source);
@@ -184,12 +185,12 @@ uint64_t qn_reconcile_source_disclosed(const struct qn_reconcile_source *source)
 
 /* As measured (README.md): nanoseconds of processor a bit at the detector, and round trips. */
 static double cascade_ns(double qber) { return 1.8 + 70 * qber; }
-static const double LDPC_NS = 9, CASCADE_TRIPS = 200, FAST_TRIPS = 120;
+static const double CASCADE_TRIPS = 200, FAST_TRIPS = 120;
 /* Waiting for round trips may take this part of the time that work takes, for then blocks side by side hide it; or so
  * long, which only makes keys come a little later. */
 static const double WAIT = 0.5, WAIT_NS = 50e6;
-/* How much of the processors LDPC may take. */
-static const double LDPC_LOAD = 0.8;
+/* Up to how many jobs a thread there is time for LDPC, which takes eight times as long as Cascade, or three times. */
+static const double LDPC_LOAD = 1, LDPC_FAST_LOAD = 2;
 
 enum qn_reconcile_method qn_reconcile_choose(const struct qn_reconcile_situation *situation) {
     double qber = situation->qber > 0 ? situation->qber < 0.25 ? situation->qber : 0.25 : 0; /* Not a number, too. */
@@ -198,6 +199,7 @@ enum qn_reconcile_method qn_reconcile_choose(const struct qn_reconcile_situation
     double wait = WAIT * work > WAIT_NS ? WAIT * work : WAIT_NS;
     if (CASCADE_TRIPS * rtt <= wait) return QN_RECONCILE_CASCADE;
     if (FAST_TRIPS * rtt <= wait) return QN_RECONCILE_CASCADE_FAST;
-    if (situation->load * LDPC_NS / cascade_ns(qber) <= LDPC_LOAD) return QN_RECONCILE_LDPC;
+    if (situation->load < LDPC_LOAD) return QN_RECONCILE_LDPC;
+    if (situation->load < LDPC_FAST_LOAD) return QN_RECONCILE_LDPC_FAST;
     return QN_RECONCILE_CASCADE_FAST;
 }

@@ -123,9 +123,10 @@ Test(reconcile, chooses_by_error_rate_latency_and_load) {
         {{0.02, 1000000, 1000000, 130, 0.9},
          QN_RECONCILE_CASCADE},                                  /* 200 ms hidden by 416 ms of work on many blocks. */
         {{0.02, 100000000, 750000, 1, 0}, QN_RECONCILE_CASCADE}, /* Or on a large one. */
-        {{0.02, 1000000, 1000000, 1, 0.27}, QN_RECONCILE_LDPC},  /* LDPC would take 0.76 of the processors, ... */
-        {{0.02, 1000000, 1000000, 1, 0.30}, QN_RECONCILE_CASCADE_FAST}, /* ... 0.84. */
-        {{0.10, 1000000, 1000000, 1, 0.7}, QN_RECONCILE_LDPC}, /* Cascade takes nearly as long at high error rates. */
+        {{0.02, 1000000, 1000000, 1, 0.9}, QN_RECONCILE_LDPC},
+        {{0.02, 1000000, 1000000, 1, 1}, QN_RECONCILE_LDPC_FAST}, /* All threads have something to do, ... */
+        {{0.10, 1000000, 1000000, 1, 1.9}, QN_RECONCILE_LDPC_FAST},
+        {{0.02, 1000000, 1000000, 1, 2}, QN_RECONCILE_CASCADE_FAST}, /* ... and as much waits. */
         {{0, 0, 0, 0, 0}, QN_RECONCILE_CASCADE},
         {{NAN, 1000000, 1, 1, NAN}, QN_RECONCILE_CASCADE},
         {{NAN, 1000000, UINT64_MAX, 1, NAN}, QN_RECONCILE_CASCADE_FAST},

@@ -108,7 +108,8 @@ static int reconcile(const struct qn_reconcile_config *config, struct qn_rng *rn
 
 int bench_reconcile(struct bench *bench) {
     static const enum qn_reconcile_method methods[] = {QN_RECONCILE_CASCADE, QN_RECONCILE_CASCADE_FAST,
-                                                       QN_RECONCILE_CASCADE_ORIGINAL, QN_RECONCILE_LDPC};
+                                                       QN_RECONCILE_CASCADE_ORIGINAL, QN_RECONCILE_LDPC,
+                                                       QN_RECONCILE_LDPC_FAST};
     static const double qbers[] = {0.005, 0.01, 0.02, 0.03, 0.05, 0.08};
     struct qn_rng rng;
     qn_rng_init(&rng, 2, "bench", 0);
