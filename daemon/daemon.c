@@ -192,7 +192,7 @@ static void close_all(struct daemon *daemon) {
     ops_close(daemon);
     control_close(daemon);
     peers_stop(daemon);
-    jobs_cancel(daemon);
+    jobs_close(daemon);
     store_close(&daemon->store);
     for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&daemon->signals[i], NULL);
     uv_close((uv_handle_t *)&daemon->wake, NULL);
@@ -302,7 +302,7 @@ static int new_node(struct daemon *daemon) {
 static void init_handles(struct daemon *daemon) {
     static const int numbers[3] = {SIGTERM, SIGINT, SIGHUP};
     turn_init(&daemon->turn, &daemon->loop);
-    jobs_init(&daemon->jobs);
+    if (jobs_init(daemon) < 0) daemon_fatal(daemon, "out of file descriptors");
     /* A peer that hangs must be noticed well before it counts as dead. */
     double patience_ms = daemon->config->topology.node_dead_after_s * 1000 / 2;
     daemon->turn.dead_ms = patience_ms < CONN_DEAD_MS ? (uint64_t)patience_ms + 1 : CONN_DEAD_MS;

@@ -75,7 +75,7 @@ static int write_process(const struct daemon *daemon, struct qn_buf *out) {
         rc = single(out, "qnetd_loop_lag_seconds", "gauge", "How late the node's last timer was.",
                     (double)daemon->lag_ns / 1e9);
     if (rc == 0)
-        rc = single(out, "qnetd_jobs_running", "gauge", "Computations on the thread pool.",
+        rc = single(out, "qnetd_jobs_running", "gauge", "Computations on threads, or waiting for one.",
                     (double)daemon->jobs.n_running);
     if (rc == 0)
         rc = single(out, "qnetd_descriptors_exhausted", "gauge", "1 while no file descriptor is left.",

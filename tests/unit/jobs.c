@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs on the thread pool: the lowest rank first, in the order they came within one, none twice, none lost at the end.
- * The pool is libuv's, with one thread, so that the order can be told; the node is a stand-in. */
+ * There is one thread, so that the order can be told; the node is a stand-in. */
 #include "jobs.h"
 
 #include <criterion/criterion.h>
@@ -50,21 +50,27 @@ static void begin(const uint64_t *ranks) {
     setenv("UV_THREADPOOL_SIZE", "1", 1);
     uv_loop_init(&daemon_.loop);
     uv_sem_init(&gate, 0);
-    jobs_init(&daemon_.jobs);
+    cr_assert_eq(jobs_init(&daemon_), 0);
     for (size_t i = 0; i < N; i++) {
         jobs[i] = (struct job){.base = {.run = run, .free = free_job, .id = i, .rank = ranks[i]}};
         jobs_start(&daemon_, &jobs[i].base);
         if (i > 0) continue;
         for (bool is_taken = false; !is_taken;) { /* By the one thread. */
             uv_mutex_lock(&daemon_.jobs.lock);
-            is_taken = daemon_.jobs.waiting == NULL;
+            is_taken = daemon_.jobs.waiting.first == NULL;
             uv_mutex_unlock(&daemon_.jobs.lock);
         }
     }
     cr_assert_eq(daemon_.jobs.n_running, N);
 }
 
-static void end(void) {
+static bool are_back(void) { return n_back == N; }
+
+static void end(bool wait) {
+    while (wait && !are_back()) uv_run(&daemon_.loop, UV_RUN_ONCE);
+    daemon_.state = DAEMON_CLOSING;
+    jobs_close(&daemon_);
+    if (!wait) uv_sem_post(&gate);
     uv_run(&daemon_.loop, UV_RUN_DEFAULT);
     cr_assert_eq(daemon_.jobs.n_running, 0);
     jobs_release(&daemon_.jobs);
@@ -78,7 +84,7 @@ Test(jobs, lowest_rank_goes_next) {
     int priority = getpriority(PRIO_PROCESS, 0);
     begin(ranks);
     uv_sem_post(&gate);
-    end();
+    end(true);
     cr_assert_eq(n_ran, N);
     cr_assert_eq(n_back, N);
     cr_assert_eq(order[0], 0, "the only one there was");
@@ -99,10 +105,7 @@ Test(jobs, what_has_not_begun_is_freed_at_the_end) {
     uint64_t ranks[N];
     for (size_t i = 0; i < N; i++) ranks[i] = N - i;
     begin(ranks);
-    daemon_.state = DAEMON_CLOSING;
-    jobs_cancel(&daemon_);
-    uv_sem_post(&gate);
-    end();
+    end(false);
     cr_assert_eq(n_ran, 1);
     cr_assert_eq(n_back, 0);
     for (size_t i = 0; i < N; i++) cr_assert(jobs[i].freed == 1 && jobs[i].ran == (i == 0));
