@@ -64,7 +64,7 @@ static int row(struct bench *bench, unsigned n_links, int exponent) {
     for (unsigned i = 1; i <= n_links; i++)
         len += (size_t)snprintf(
             yaml + len, sizeof yaml - len,
-            "  l%u: {between: [n%u, n0], kind: bb84, length: 10km, preset: yuan2018, block_size: 1e%d}\n", i, i,
+            "  l%u: {between: [n%u, n0], kind: bb84, length: 10km, preset: rusca2018, block_size: 1e%d}\n", i, i,
             exponent);
     if (network_up(&network, bench, yaml) < 0) return -1;
     int rc = run_all(&network, 1, &totals, &took_s); /* Tells how many last bench->seconds. */
