@@ -51,6 +51,18 @@ static void session_free(struct session *session) {
     free(session);
 }
 
+/* Memory is for all sessions of a node. Those that run already keep what they were given, so all of them together have
+ * less than 64 (1 + 1/2 + ... + 1/n). */
+static size_t share_of_trains(const struct qn_node *node) {
+    size_t share = TRAINS_OF_NODE / (node->bb84->n_sessions + 1);
+    return share < TRAINS_AT_ONCE_LEAST ? TRAINS_AT_ONCE_LEAST : share > TRAINS_AT_ONCE ? TRAINS_AT_ONCE : share;
+}
+
+/* What the other end has told. */
+static void share_room(struct session *session, uint32_t theirs) {
+    if (theirs > 0 && theirs < session->trains_most) session->trains_most = theirs;
+}
+
 static struct session *session_new(struct qn_node *node, uint16_t peer, uint32_t id, uint16_t link, bool pairs) {
     if (node->bb84->n_sessions >= SESSIONS_MAX) return NULL;
     struct session *session = calloc(1, sizeof *session);
@@ -60,6 +72,7 @@ static struct session *session_new(struct qn_node *node, uint16_t peer, uint32_t
     session->id = id;
     session->link_index = session->asked_link = link;
     session->is_source = node->topology->links[link].a == node->self;
+    session->trains_most = share_of_trains(node);
     if (pairs)
         bb84_parameters_of_pairs(node, peer, &session->parameters);
     else
@@ -184,6 +197,7 @@ static void send_start(struct session *session) {
     start.train_pulses = session->train_pulses;
     start.qber_limit = session->qber_limit;
     start.parameters = &parameters;
+    start.trains_at_once = (uint32_t)session->trains_most;
     session->opening.len = 0;
     bb84_say(session, NULL, QNET__V1__QKD_MESSAGE__BODY_START, &start);
 }
@@ -285,6 +299,7 @@ static void send_accept(struct session *session) {
         accept.hash_key = &pad;
     }
     accept.session = session->id;
+    accept.trains_at_once = (uint32_t)session->trains_most;
     session->accepted = true;
     bb84_say(session, NULL, QNET__V1__QKD_MESSAGE__BODY_ACCEPT, &accept);
     if (session->is_source) bb84_pump(session);
@@ -339,6 +354,7 @@ static void on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMes
     session->block_pulses = m->block_pulses;
     session->train_pulses = m->train_pulses;
     session->qber_limit = m->qber_limit;
+    share_room(session, m->trains_at_once);
     session->parameters.method = (enum qn_reconcile_method)m->parameters->method;
     if (session->parameters.authenticated && bb84_open_hash_key(session, m->hash_key) < 0) {
         refuse(node, from, m, -QN_EAUTH, "the initial secrets of the two ends differ, or a pad was used twice");
@@ -362,6 +378,7 @@ static void on_accept(struct session *session, const Qnet__V1__QkdMessage *messa
         return;
     }
     session->accepted = true;
+    share_room(session, m->trains_at_once);
     bb84_heard(session, NULL, message, NULL);
     if (session->is_source) bb84_pump(session);
 }

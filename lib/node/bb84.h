@@ -38,6 +38,8 @@
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
 #define TRAINS_AT_ONCE 32      /* Sent and not yet verified. */
 #define BLOCKS_AT_ONCE 4
+#define TRAINS_OF_NODE 64       /* Of all sessions that begin to run together: each gets its share,... */
+#define TRAINS_AT_ONCE_LEAST 2  /* ...but so many. */
 #define RECONCILE_AT_ONCE 12    /* Trains; more would only wait for each other... */
 #define RECONCILE_PER_S 20000.0 /* ...unless the light is long on its way: as many more as this by the round trip. */
 #define ALARMS_MAX 8
@@ -171,6 +173,7 @@ struct session {
     double expected_qber; /* Pairs: of the test basis. */
     struct list blocks;
     size_t n_blocks, trains_at_once;
+    size_t trains_most;     /* What the memory of both ends has room for. */
     uint64_t busy_until_ns; /* The laser sends one train after the other. */
     /* Authentication: what began the session, and the hash keys. */
     struct qn_buf opening;

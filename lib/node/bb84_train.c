@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A train of pulses: sent, detected, sifted, tested. The source sends one train after the other, at its clock, and
- * never more at once than TRAINS_AT_ONCE, so that a detector that cannot follow slows it down. */
+ * never more at once than both ends have room for, so that a detector that cannot follow slows it down. */
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +83,12 @@ static void emit(struct train *train) {
                session->busy_until_ns + (uint64_t)node_duration(link->length_km / link->light_speed_km_s));
 }
 
+/* Of a block the corrected bits are kept: where trains must be few, so must blocks. */
+static size_t blocks_most(const struct session *session) {
+    size_t most = session->trains_most / (TRAINS_AT_ONCE / BLOCKS_AT_ONCE);
+    return most < 1 ? 1 : most;
+}
+
 static struct block *open_block(struct session *session) { /* The one that still has trains to send, or a new one. */
     struct list *last = session->blocks.prev;
     if (last != &session->blocks) {
@@ -91,7 +97,7 @@ static struct block *open_block(struct session *session) { /* The one that still
     }
     bool more = session->blocks_wanted != 0 ? session->blocks_begun < session->blocks_wanted
                                             : session->secret < session->secret_wanted;
-    if (!more || session->n_blocks >= BLOCKS_AT_ONCE || session->blocks_begun >= BLOCKS_MAX) return NULL;
+    if (!more || session->n_blocks >= blocks_most(session) || session->blocks_begun >= BLOCKS_MAX) return NULL;
     return bb84_block_new(session, ++session->blocks_begun);
 }
 
@@ -131,7 +137,7 @@ static void reconcile_ready(struct session *session) {
 }
 
 static void send_trains(struct session *session) {
-    while (session->accepted && session->trains_at_once < TRAINS_AT_ONCE && !session->asks_pairs) {
+    while (session->accepted && session->trains_at_once < session->trains_most && !session->asks_pairs) {
         struct block *block = open_block(session);
         struct train *train = block != NULL ? bb84_train_new(block, block->begun, TRAIN_SENT) : NULL;
         if (train == NULL) return;

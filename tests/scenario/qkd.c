@@ -10,6 +10,7 @@
 #include "node/bb84.h"
 #include "qkd/finite.h"
 #include "qkd/reconcile.h"
+#include "qnet/v1/envelope.pb-c.h"
 #include "randomness.h"
 
 static void describe(char *yaml, size_t size, const char *preset, double km) {
@@ -411,4 +412,37 @@ Test(qkd, links_of_a_node_do_not_wait_for_each_other) {
     }
     for (int i = 2; i >= 0; i--) summary_of(network_wait(network, clients[i], i == 0 ? 3000 : 20));
     network_free(network);
+}
+
+static unsigned trains_seen;
+static uint32_t session_seen; /* The youngest. */
+
+static void count_trains(struct network *network, uint16_t node, const struct qn_event *event) {
+    (void)network, (void)node;
+    if (event->type != QN_EVENT_ENVELOPE || event->plane != QN_QUANTUM) return;
+    Qnet__V1__Envelope *envelope = qnet__v1__envelope__unpack(NULL, event->len, event->bytes);
+    if (envelope->body_case == QNET__V1__ENVELOPE__BODY_PHOTON &&
+        envelope->photon->body_case == QNET__V1__PHOTON__BODY_TRAIN) {
+        if (envelope->photon->train->session > session_seen) trains_seen = 0;
+        if (envelope->photon->train->session > session_seen) session_seen = envelope->photon->train->session;
+        if (envelope->photon->train->session == session_seen) trains_seen++;
+    }
+    qnet__v1__envelope__free_unpacked(envelope, NULL);
+}
+
+/* A node with many sessions has room for few trains of each, and the source keeps to that. */
+Test(qkd, sessions_share_the_memory_of_a_node) {
+    static const char yaml[] =
+        "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source}\n  bob: {role: detector}\nlinks:\n"
+        "  qkd: {between: [laser, bob], length: 10km, preset: yuan2018, classical_delay: 500ms}\n";
+    for (int i = 0; i < 2; i++) {
+        struct network *network = network_new_unchecked(yaml, 360, 0, 0);
+        trains_seen = session_seen = 0;
+        network->on_step = count_trains;
+        for (int k = 0; k < (i == 0 ? 0 : 40); k++) network_ask_bb84_pulses(network, "laser", "bob", 1, 1000);
+        network_ask_bb84_pulses(network, "laser", "bob", 1, 200000000);
+        cluster_run_until(network->cluster, cluster_now(network->cluster) + 1480000000); /* Before any answer. */
+        cr_assert(i == 0 ? trains_seen > 4 : trains_seen == 2, "%u trains", trains_seen);
+        network_free(network);
+    }
 }
