@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "keys.h"
 #include "qkd/amplify_with.h"
 #include "qkd/bits.h"
 #include "qkd/estimate.h"
@@ -15,20 +16,13 @@
 #include "qkd/pack.h"
 #include "qkd/sift_with.h"
 
-static struct qn_bits random_bits(struct qn_rng *rng, size_t len) {
-    struct qn_bits bits = {0};
-    for (size_t i = 0; i < len; i += 64)
-        cr_assert_eq(qn_bits_append_word(&bits, qn_rng_u64(rng), len - i < 64 ? (unsigned)(len - i) : 64), 0);
-    return bits;
-}
-
 /* ---- bits */
 
 Test(bits, behave_as_an_array_would) {
     struct qn_rng rng;
     qn_rng_init(&rng, 11, "bits", 0);
     for (size_t len = 0; len < 300; len += 1 + len / 7) {
-        struct qn_bits a = random_bits(&rng, len), mask = random_bits(&rng, len), part = {0};
+        struct qn_bits a = random_key(&rng, len), mask = random_key(&rng, len), part = {0};
         size_t from = qn_rng_below(&rng, len + 1), count = qn_rng_below(&rng, len - from + 1), ones = 0, both = 0,
                common = 0;
         bool parity = false;
@@ -69,7 +63,7 @@ Test(bits, bytes_round_trip_and_stray_bits_are_refused) {
     struct qn_rng rng;
     qn_rng_init(&rng, 12, "bits", 0);
     for (size_t len = 0; len < 150; len++) {
-        struct qn_bits a = random_bits(&rng, len + 9), back = {0};
+        struct qn_bits a = random_key(&rng, len + 9), back = {0};
         struct qn_buf bytes = {0};
         cr_assert_eq(qn_bits_to_bytes(&a, 9, len, &bytes), 0);
         cr_assert_eq(bytes.len, qn_bits_bytes(len));
@@ -272,11 +266,11 @@ Test(sift, bits_are_the_same_with_any_instructions) {
     qn_rng_init(&rng, 24, "bits", 0);
     for (size_t len = 0; len < 1000; len += 1 + len / 20)
         for (unsigned n_planes = 0; n_planes <= QN_SIFT_PLANES; n_planes++) {
-            struct qn_bits bases = random_bits(&rng, len), basis = random_bits(&rng, len);
-            struct qn_bits bit = random_bits(&rng, len), plane[QN_SIFT_PLANES], one_by_one[2] = {{0}, {0}};
+            struct qn_bits bases = random_key(&rng, len), basis = random_key(&rng, len);
+            struct qn_bits bit = random_key(&rng, len), plane[QN_SIFT_PLANES], one_by_one[2] = {{0}, {0}};
             struct qn_sifted source[2] = {{.key = {0}}, {.key = {0}}}, detector[2] = {{.key = {0}}, {.key = {0}}};
             struct qn_buf answer[2] = {{0}, {0}};
-            for (unsigned i = 0; i < QN_SIFT_PLANES; i++) plane[i] = random_bits(&rng, len);
+            for (unsigned i = 0; i < QN_SIFT_PLANES; i++) plane[i] = random_key(&rng, len);
             for (int p = 0; p < 2; p++) {
                 cr_assert_eq(qn_sift_match_with(&bases, &basis, &bit, plane, n_planes, &answer[p], &source[p], p == 1),
                              0);
@@ -386,7 +380,7 @@ Test(hash, is_the_polynomial_it_says) {
     struct qn_rng rng;
     qn_rng_init(&rng, 31, "hash", 0);
     for (size_t len = 0; len < 3000; len += 13) {
-        struct qn_bits key = random_bits(&rng, len);
+        struct qn_bits key = random_key(&rng, len);
         uint64_t point[2] = {qn_rng_u64(&rng), qn_rng_u64(&rng)}, value[2] = {0};
         for (size_t i = 0; i < len; i += 128) {
             value[0] ^= qn_bits_word(&key, i);
@@ -409,7 +403,7 @@ Test(hash, is_the_polynomial_it_says) {
 Test(hash, tells_keys_apart) {
     struct qn_rng rng;
     qn_rng_init(&rng, 32, "hash", 0);
-    struct qn_bits key = random_bits(&rng, 5000);
+    struct qn_bits key = random_key(&rng, 5000);
     const uint8_t seed[16] = {1, 2, 3, 200};
     uint8_t tag[16], other[16];
     qn_hash(seed, &key, tag);
@@ -438,7 +432,7 @@ static bool method_at(size_t index, const struct qn_gf2 **gf2, const struct fft_
 }
 
 static void check_against_definition(struct qn_rng *rng, size_t n, size_t first, size_t m) {
-    struct qn_bits key = random_bits(rng, n), expected = {0}, out = {0};
+    struct qn_bits key = random_key(rng, n), expected = {0}, out = {0};
     uint8_t seed[32], nonce[crypto_stream_chacha20_NONCEBYTES] = {0};
     for (size_t i = 0; i < sizeof seed; i++) seed[i] = (uint8_t)qn_rng_u64(rng);
     size_t bytes = (n + first + m) / 8 + 1;
@@ -490,7 +484,7 @@ Test(amplify, is_the_same_by_all_methods_at_full_size) {
     } sizes[] = {{300007, 0, 190001}, {524289, 1024, 300000}, {1048000, 0, 524000}, {1500000, 0, 40001}};
     size_t n_sizes = qn_gf2_best() == qn_gf2_at(0) ? 1 : sizeof sizes / sizeof sizes[0];
     for (size_t s = 0; s < n_sizes; s++) {
-        struct qn_bits key = random_bits(&rng, sizes[s].key), expected = {0}, other = {0};
+        struct qn_bits key = random_key(&rng, sizes[s].key), expected = {0}, other = {0};
         const uint8_t seed[32] = {5, (uint8_t)s};
         cr_assert_eq(qn_amplify_with(qn_gf2_best(), NULL, &key, seed, sizes[s].first, sizes[s].rows, &expected), 0);
         const struct qn_gf2 *gf2;
@@ -531,7 +525,7 @@ Test(amplify, its_keystream_is_chacha20) {
 Test(amplify, rows_can_be_made_apart) {
     struct qn_rng rng;
     qn_rng_init(&rng, 43, "amplify", 0);
-    struct qn_bits key = random_bits(&rng, 700001), all = {0}, part = {0}, joined = {0};
+    struct qn_bits key = random_key(&rng, 700001), all = {0}, part = {0}, joined = {0};
     const uint8_t seed[32] = {6};
     cr_assert_eq(qn_amplify(&key, seed, 400003, &all), 0);
     for (size_t first = 0; first < all.len; first += 102400) {
