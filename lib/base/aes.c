@@ -114,8 +114,8 @@ static const struct qn_aes_set aesni = {"aesni", aesni_words};
 enum { WIDE_PLACES = 16, WIDE_AT_ONCE = 2 };
 
 struct wide_counter {
-    __m512i key[11], base; /* base: (first / 4, nonce), four times. */
-    uint32_t shift;        /* first % 4. */
+    __m512i key[11], start; /* start: (0, nonce) and the first key, four times. */
+    uint32_t low, shift;    /* (first / 4), its lower half; first % 4. */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -124,13 +124,13 @@ struct wide_counter {
 INLINE WIDE __m512i wide_begin(const struct wide_counter *c, const uint32_t *offset, __m512i state[4]) {
     __m512i at = _mm512_add_epi32(_mm512_loadu_si512(offset), _mm512_set1_epi32((int)c->shift));
     __mmask16 carry = _mm512_cmplt_epu32_mask(at, _mm512_set1_epi32((int)c->shift));
-    __m512i block = _mm512_srli_epi32(at, 2);
-    block = _mm512_mask_or_epi32(block, carry, block, _mm512_set1_epi32(1 << 30));
-    state[0] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_AAAA);
-    state[1] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_BBBB);
-    state[2] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_CCCC);
-    state[3] = _mm512_maskz_shuffle_epi32(0x1111, block, _MM_PERM_DDDD);
-    for (int k = 0; k < 4; k++) state[k] = _mm512_xor_si512(_mm512_add_epi64(state[k], c->base), c->key[0]);
+    __m512i block = _mm512_add_epi32(_mm512_srli_epi32(at, 2), _mm512_set1_epi32((int)c->low));
+    block = _mm512_mask_add_epi32(block, carry, block, _mm512_set1_epi32(1 << 30));
+    block = _mm512_xor_si512(block, _mm512_shuffle_epi32(c->key[0], _MM_PERM_AAAA));
+    state[0] = _mm512_mask_shuffle_epi32(c->start, 0x1111, block, _MM_PERM_AAAA);
+    state[1] = _mm512_mask_shuffle_epi32(c->start, 0x1111, block, _MM_PERM_BBBB);
+    state[2] = _mm512_mask_shuffle_epi32(c->start, 0x1111, block, _MM_PERM_CCCC);
+    state[3] = _mm512_mask_shuffle_epi32(c->start, 0x1111, block, _MM_PERM_DDDD);
     return at;
 }
 
@@ -155,10 +155,15 @@ INLINE WIDE void vaes_some(const struct wide_counter *c, const uint32_t *offset,
 static WIDE void vaes_words(const struct qn_aes *aes, uint64_t nonce, uint64_t first, const uint32_t *offset, size_t n,
                             uint32_t *out) {
     enum { SOME = WIDE_PLACES * WIDE_AT_ONCE };
-    struct wide_counter counter = {.shift = first % 4};
-    counter.base = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)nonce, (long long)(first / 4)));
+    struct wide_counter counter = {.shift = first % 4, .low = (uint32_t)(first / 4)};
+    if (counter.low > UINT32_MAX - (1 << 30)) { /* A block's number could pass into its upper half. */
+        aesni_words(aes, nonce, first, offset, n, out);
+        return;
+    }
+    counter.start = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)nonce, (long long)(first / 4 >> 32 << 32)));
     for (int r = 0; r < 11; r++)
         counter.key[r] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)aes->round_key[r]));
+    counter.start = _mm512_xor_si512(counter.start, counter.key[0]);
     size_t i = 0;
     for (; i + SOME <= n; i += SOME) vaes_some(&counter, offset + i, out + i);
     if (i < n) {
