@@ -174,6 +174,7 @@ static const struct qn_gf2 wide = {"vpclmul", pclmul_multiply, wide_add, wide_mi
 static bool has_pclmul(void) { return __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1"); }
 static bool has_wide(void) {
     return has_pclmul() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("vpclmulqdq");
 }
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "qkd/auth.h"
+#include "qkd/gf128.h"
 
 static const uint8_t key[QN_AUTH_KEY_BYTES] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 static const uint8_t pad[QN_AUTH_TAG_BYTES] = {0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7,
@@ -138,4 +139,24 @@ Test(auth, notices_every_change) {
     qn_auth_init(&other, other_key);
     qn_auth_add(&other, 3, message, sizeof message);
     cr_assert_not(qn_auth_check(&other, pad, tag, sizeof tag), "another key");
+}
+
+Test(gf128, is_the_same_by_every_set_and_in_any_portions) {
+    enum { BLOCKS = 600 };
+    static uint8_t bytes[16 * BLOCKS + 1];
+    struct qn_rng rng;
+    qn_rng_init(&rng, 7, "gf128", 0);
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)qn_rng_u64(&rng);
+    for (size_t blocks = 0; blocks <= BLOCKS; blocks += 1 + blocks / 16) {
+        const uint64_t point[2] = {qn_rng_u64(&rng), qn_rng_u64(&rng)}, start[2] = {qn_rng_u64(&rng), blocks};
+        uint64_t expected[2];
+        memcpy(expected, start, sizeof start);
+        for (size_t i = 0; i < blocks; i++) gf128_horner(qn_gf2_at(0), expected, point, bytes + 1 + 16 * i, 1);
+        for (size_t s = 0; qn_gf2_at(s) != NULL; s++) {
+            uint64_t value[2];
+            memcpy(value, start, sizeof start);
+            gf128_horner(qn_gf2_at(s), value, point, bytes + 1, blocks);
+            cr_assert_eq(memcmp(value, expected, sizeof value), 0, "%s, %zu blocks", qn_gf2_at(s)->name, blocks);
+        }
+    }
 }
