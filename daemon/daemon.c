@@ -285,6 +285,7 @@ static int new_node(struct daemon *daemon) {
         .incarnation = daemon->incarnation,
         .now_ns = clock_now_ns(&daemon->clock),
         .resend_ns = (uint64_t)(RESEND_WALL_NS * daemon->clock.scale),
+        .threads = daemon->jobs.threads_wanted,
         .software = DAEMON_SOFTWARE,
         .restored = restored,
         .n_restored = n_restored,

@@ -328,6 +328,7 @@ void bb84_tell_summary(struct session *session, struct request *request);
 /* bb84_job.c */
 void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *));
 void bb84_work_choice(struct session *session, void (*then)(struct session *, const struct bb84_choice *));
+uint32_t bb84_load_said(const struct qn_node *node); /* In thousandths, as QkdTest says it. */
 void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *));
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Long steps on a train or on a block's key: the data go into a job, and back when it is done. Whoever was given up
  * meanwhile is not found again, and the data are freed. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "node/bb84.h"
 
 #define NO_TRAIN UINT32_MAX
+#define LOAD_SAMPLES 32
 
 struct job {
     struct qn_job base;
@@ -49,6 +51,16 @@ static struct job *job_new(const struct session *session, uint32_t block, uint32
     return job;
 }
 
+/* To the driver. The load is sampled when work comes. */
+static void submit(struct qn_node *node, struct job *job) {
+    double now = node->threads > 0 ? (double)node->n_jobs / node->threads : 0;
+    node->load += (now - node->load) / LOAD_SAMPLES;
+    node->n_jobs++;
+    node_act(node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+}
+
+uint32_t bb84_load_said(const struct qn_node *node) { return (uint32_t)(1000 * fmin(node->load, 1000)); }
+
 void bb84_work_choice(struct session *session, void (*then)(struct session *, const struct bb84_choice *)) {
     struct job *job = job_new(session, 0, NO_TRAIN, 0);
     if (job == NULL) {
@@ -58,7 +70,7 @@ void bb84_work_choice(struct session *session, void (*then)(struct session *, co
     job->choice.topology = session->node->topology;
     job->choice.link = &session->node->topology->links[session->link_index];
     job->then_choice = then;
-    node_act(session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+    submit(session->node, job);
 }
 
 void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void (*then)(struct train *)) {
@@ -71,7 +83,7 @@ void bb84_work_train(struct train *train, void (*run)(struct bb84_data *), void 
     job->run_train = run;
     job->then_train = then;
     train->data = NULL;
-    node_act(train->block->session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+    submit(train->block->session->node, job);
 }
 
 void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (*then)(struct block *)) {
@@ -84,7 +96,7 @@ void bb84_work_block(struct block *block, void (*run)(struct bb84_key *), void (
     job->run_block = run;
     job->then_block = then;
     block->key = NULL;
-    node_act(block->session->node, (struct qn_action){.type = QN_ACTION_JOB, .job = &job->base}, NULL, 0);
+    submit(block->session->node, job);
 }
 
 static void on_train_job(struct qn_node *node, struct job *job, struct train *train) {
@@ -105,6 +117,7 @@ static void on_train_job(struct qn_node *node, struct job *job, struct train *tr
 
 void bb84_on_job(struct qn_node *node, struct qn_job *base) {
     struct job *job = (struct job *)(void *)base;
+    node->n_jobs--;
     struct session *session = bb84_find_session(node, job->peer, job->session);
     struct block *block = session != NULL ? bb84_find_block(session, job->block) : NULL;
     if (job->then_choice != NULL) {

@@ -2,6 +2,7 @@
 /* Error correction of one train: the detector asks, the source answers, until the detector has no question left and
  * sends a hash of its bits. Each message's work is a job if there is much of it, and done at once if there is little:
  * most round trips are short ones. Trains run side by side, which hides the wait for each round trip. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static enum qn_reconcile_method choose_method(const struct train *train) {
                                                        (double)(data->expected_of + 2),
                                                .bits = data->sifted.key.len,
                                                .rtt_ns = peer != NULL ? 2 * (peer->delay_ns + peer->extra_delay_ns) : 0,
-                                               .blocks = (unsigned)session->trains_at_once};
+                                               .blocks = (unsigned)session->trains_at_once,
+                                               .load = fmax(session->node->load, data->peer_load)};
     return qn_reconcile_choose(&situation);
 }
 

@@ -311,6 +311,7 @@ static void send_test(struct train *train) {
         message.bits = (ProtobufCBinaryData){len, data->out.data + at};
         message.errors = session->key_errors;
         message.compared = session->key_compared;
+        message.load = bb84_load_said(session->node);
         bb84_say(session, train->block, QNET__V1__QKD_MESSAGE__BODY_TEST, &message);
     }
     qn_bits_release(&data->sifted.test); /* Told: of no more use. */
@@ -396,6 +397,7 @@ void bb84_on_test(struct train *train, const Qnet__V1__QkdTest *m) {
     }
     if (++train->pieces_seen < m->pieces) return;
     data->in_count = m->count;
+    data->peer_load = m->load / 1000.0;
     if (m->errors <= m->compared) {
         data->expected_errors = m->errors;
         data->expected_of = m->compared;

@@ -49,6 +49,7 @@ struct bb84_data { /* One train. */
     struct qn_decoy_counts counts;
     /* Reconciliation. */
     enum qn_reconcile_method method;
+    double peer_load; /* Source: the detector's. */
     uint64_t expected_errors, expected_of;
     uint8_t seed_bytes[32];
     struct qn_reconcile *corrector;

@@ -539,6 +539,8 @@ struct qn_node {
     struct teleports *teleports; /* teleport.c: the receiving side. */
     struct bb84 *bb84;
     uint64_t next_job;
+    unsigned threads, n_jobs; /* n_jobs: with the driver. */
+    double load;              /* Jobs with the driver for each thread, on average of the last few dozen. */
     struct keys *keys; /* keys.h */
     bool wipe_actions; /* They hold a secret key. */
     bool stopping, stopped;

@@ -160,6 +160,7 @@ int qn_node_new(const struct qn_node_config *config, struct qn_node **ret_node) 
     node->incarnation = config->incarnation;
     node->now_ns = node->started_ns = config->now_ns;
     node->resend_ns = config->resend_ns;
+    node->threads = config->threads;
     node->public_seed = config->public_seed;
     snprintf(node->software, sizeof node->software, "%s", config->software);
     struct list *lists[] = {&node->ops, &node->link_requests, &node->delivered, &node->circuits, &node->requests};

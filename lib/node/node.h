@@ -29,6 +29,7 @@ struct qn_node_config {
     uint64_t now_ns;
     uint8_t secret[32];                     /* Seeds the secret random numbers (keys). */
     bool public_seed;                       /* It was made from a seed that others know: keys are repeatable. */
+    unsigned threads;                       /* How many jobs the driver runs at a time; 0: unknown. */
     uint64_t resend_ns;                     /* Emulated time after which unacknowledged messages are sent again. */
     const char *software;                   /* "qnetd 0.1.0" */
     const struct qn_store_record *restored; /* What the driver's store has; in the order made. Copied. */

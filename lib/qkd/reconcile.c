@@ -190,7 +190,7 @@ static const double CASCADE_TRIPS = 200, FAST_TRIPS = 120;
  * long, which only makes keys come a little later. */
 static const double WAIT = 0.5, WAIT_NS = 50e6;
 /* Up to how many jobs a thread there is time for LDPC, which takes eight times as long as Cascade, or three times. */
-static const double LDPC_LOAD = 1, LDPC_FAST_LOAD = 2;
+static const double LDPC_LOAD = 1, LDPC_FAST_LOAD = 1.5;
 
 enum qn_reconcile_method qn_reconcile_choose(const struct qn_reconcile_situation *situation) {
     double qber = situation->qber > 0 ? situation->qber < 0.25 ? situation->qber : 0.25 : 0; /* Not a number, too. */

@@ -75,7 +75,12 @@ static const struct qn_initial_secret *secrets_of(void *context, uint16_t node, 
     return network->secrets;
 }
 
-static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check, size_t secret_len,
+struct pace {
+    uint64_t jitter_ns, job_ns;
+    unsigned threads;
+};
+
+static struct network *make(const char *yaml, uint64_t seed, struct pace pace, bool check, size_t secret_len,
                             uint16_t secret_of) {
     struct network *network = calloc(1, sizeof *network);
     struct qn_buf diagnostics = {0};
@@ -91,7 +96,9 @@ static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns,
     struct cluster_config config = {.topology = &network->topology,
                                     .seed = seed,
                                     .latency_ns = 1000,
-                                    .jitter_ns = jitter_ns,
+                                    .jitter_ns = pace.jitter_ns,
+                                    .job_ns = pace.job_ns,
+                                    .threads = pace.threads,
                                     .check = check,
                                     .context = network,
                                     .secrets = secrets_of,
@@ -104,19 +111,23 @@ static struct network *make(const char *yaml, uint64_t seed, uint64_t jitter_ns,
 }
 
 struct network *network_new(const char *yaml, uint64_t seed, uint64_t jitter_ns, bool check) {
-    return make(yaml, seed, jitter_ns, check, 0, QN_NO_NODE);
+    return make(yaml, seed, (struct pace){.jitter_ns = jitter_ns}, check, 0, QN_NO_NODE);
 }
 
 struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len) {
-    return make(yaml, seed, jitter_ns, true, secret_len, QN_NO_NODE);
+    return make(yaml, seed, (struct pace){.jitter_ns = jitter_ns}, true, secret_len, QN_NO_NODE);
 }
 
 struct network *network_new_unchecked(const char *yaml, uint64_t seed, uint64_t jitter_ns, size_t secret_len) {
-    return make(yaml, seed, jitter_ns, false, secret_len, QN_NO_NODE);
+    return make(yaml, seed, (struct pace){.jitter_ns = jitter_ns}, false, secret_len, QN_NO_NODE);
 }
 
 struct network *network_new_with_half_a_secret(const char *yaml, uint64_t seed) {
-    return make(yaml, seed, 0, true, 4096, 0);
+    return make(yaml, seed, (struct pace){0}, true, 4096, 0);
+}
+
+struct network *network_new_with_threads(const char *yaml, uint64_t seed, unsigned threads, uint64_t job_ns) {
+    return make(yaml, seed, (struct pace){.job_ns = job_ns, .threads = threads}, true, 4096, QN_NO_NODE);
 }
 
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,

@@ -37,6 +37,8 @@ struct network *network_new_with_secret(const char *yaml, uint64_t seed, uint64_
 struct network *network_new_unchecked(const char *yaml, uint64_t seed, uint64_t jitter_ns,
                                       size_t secret_len); /* The same, without checking nodes after every step. */
 struct network *network_new_with_half_a_secret(const char *yaml, uint64_t seed); /* Only the first node has one. */
+/* With nodes that run so many jobs at a time, each up to so long. */
+struct network *network_new_with_threads(const char *yaml, uint64_t seed, unsigned threads, uint64_t job_ns);
 struct network *network_chain(unsigned repeaters, const char *link, const char *node, uint64_t seed,
                               uint64_t jitter_ns); /* n0 .. n<repeaters+1> */
 void network_free(struct network *network);

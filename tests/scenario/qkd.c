@@ -343,6 +343,42 @@ Test(qkd, a_block_that_loses_more_than_a_quarter_of_its_trains_is_given_up) {
     }
 }
 
+/* 250 km: round trips of 2.5 ms are too long for Cascade, if a processor is free for LDPC. As methods that take less
+ * work lower the load, they take turns when there is much. */
+Test(qkd, auto_goes_by_load) {
+    enum { BLOCKS = 40 };
+    static const char long_link[] =
+        "version: 1\nnetwork: keys\nnodes:\n  laser: {role: source, source: single-photon, clock: 100MHz}\n"
+        "  bob: {role: detector, efficiency: 80%, dark_rate: 100Hz, gate_window: 1ns}\n"
+        "links:\n  qkd: {between: [laser, bob], length: 250km, loss: 0.004dB/km, misalignment: 1%}\n";
+    static const struct {
+        unsigned threads, most_ms; /* A job takes up to so long. */
+        const char *most;          /* The method that takes least work of those used. */
+    } cases[] = {{0, 500, "ldpc"}, {64, 500, "ldpc"}, {1, 500, "cascade-fast"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct network *network =
+            network_new_with_threads(long_link, 370, cases[i].threads, cases[i].most_ms * UINT64_C(1000000));
+        uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", BLOCKS, 100000);
+        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+        unsigned ldpc = 0, fast = 0, most = 0;
+        cr_assert_eq(summary->aborted, 0);
+        for (unsigned b = 0; b < BLOCKS; b++) {
+            const char *method = block_at(network, client, b)->account->method;
+            ldpc += strcmp(method, "ldpc") == 0;
+            fast += strcmp(method, "ldpc-fast") == 0;
+            most += strcmp(method, cases[i].most) == 0;
+        }
+        printf("# %u threads: ldpc %u times, ldpc-fast %u, %s %u\n", cases[i].threads, ldpc, fast, cases[i].most, most);
+        cr_expect_gt(ldpc, 0, "the load comes with the work");
+        cr_expect_gt(most, 0);
+        if (strcmp(cases[i].most, "ldpc") == 0)
+            cr_expect_eq(ldpc, BLOCKS);
+        else
+            cr_expect_gt(fast, 0);
+        network_free(network);
+    }
+}
+
 /* ---- authentication ---- */
 
 static uint64_t n_keys(struct network *network, const char *node) {

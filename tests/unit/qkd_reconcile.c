@@ -125,8 +125,8 @@ Test(reconcile, chooses_by_error_rate_latency_and_load) {
         {{0.02, 100000000, 750000, 1, 0}, QN_RECONCILE_CASCADE}, /* Or on a large one. */
         {{0.02, 1000000, 1000000, 1, 0.9}, QN_RECONCILE_LDPC},
         {{0.02, 1000000, 1000000, 1, 1}, QN_RECONCILE_LDPC_FAST}, /* All threads have something to do, ... */
-        {{0.10, 1000000, 1000000, 1, 1.9}, QN_RECONCILE_LDPC_FAST},
-        {{0.02, 1000000, 1000000, 1, 2}, QN_RECONCILE_CASCADE_FAST}, /* ... and as much waits. */
+        {{0.10, 1000000, 1000000, 1, 1.4}, QN_RECONCILE_LDPC_FAST},
+        {{0.02, 1000000, 1000000, 1, 1.5}, QN_RECONCILE_CASCADE_FAST}, /* ... and half as much waits. */
         {{0, 0, 0, 0, 0}, QN_RECONCILE_CASCADE},
         {{NAN, 1000000, 1, 1, NAN}, QN_RECONCILE_CASCADE},
         {{NAN, 1000000, UINT64_MAX, 1, NAN}, QN_RECONCILE_CASCADE_FAST},

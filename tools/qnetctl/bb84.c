@@ -111,8 +111,8 @@ static int read_method(const struct ctl *ctl, const char *name, uint32_t *ret_me
     enum qn_reconcile_method method;
     if (qn_reconcile_parse(name, &method) < 0)
         return ctl_usage(ctl,
-                         "unknown method \"%s\"; valid: auto, cascade, cascade-fast, ldpc, or a published variant "
-                         "of Cascade (cascade-original, cascade-yanetal, ...)",
+                         "unknown method \"%s\"; valid: auto, cascade, cascade-fast, ldpc, ldpc-fast, or a published "
+                         "variant of Cascade (cascade-original, cascade-yanetal, ...)",
                          name);
     *ret_method = method;
     return STATUS_OK;

@@ -80,7 +80,7 @@ static const struct option bb84_options[] = {
     FLAG("device-independent", 0,
          "From pairs, by the violation of Bell's inequality alone, trusting no device (E91; --bell 20%)."),
     FLAG("pairs", 0, "From entangled pairs (BBM92), even if a bb84 link joins the two."),
-    TEXT("method", "M", "Error correction: auto, cascade, cascade-fast, ldpc, ... (auto)."),
+    TEXT("method", "M", "Error correction: auto, cascade, cascade-fast, ldpc, ldpc-fast, ... (auto)."),
     TEXT("qber-limit", "F", "Blocks with a higher error rate give no key (11%)."),
     END,
 };

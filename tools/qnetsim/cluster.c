@@ -391,6 +391,7 @@ static int start(struct cluster *cluster, uint16_t i) {
                                   .resend_ns = 1000000000,
                                   .now_ns = cluster->now_ns,
                                   .public_seed = true,
+                                  .threads = cluster->config.threads,
                                   .software = "qnetsim"};
     node.incarnation = life->incarnation = qn_rng_u64(&rng) | 1;
     for (size_t k = 0; k < sizeof node.secret; k++) node.secret[k] = (uint8_t)qn_rng_u64(&rng);

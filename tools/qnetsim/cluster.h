@@ -20,6 +20,7 @@ struct cluster_config {
     uint64_t seed;                      /* Of latencies and secrets; physics uses the topology's. */
     uint64_t latency_ns;                /* Of every session, one way, besides the links' own delay. */
     uint64_t jitter_ns;                 /* Up to this much more, at random; each session stays in order. */
+    unsigned threads;                   /* For jobs, as nodes are told; how long jobs take does not depend on it. */
     uint64_t job_ns;                    /* A job takes up to this long, at random. */
     uint64_t store_ns;                  /* A change of a key store is durable up to so much later. */
     uint64_t silence_ns;                /* Its neighbours give up a paused node's sessions after so long; 0: never. */
