@@ -10,8 +10,8 @@
  * Failure modes: a port or socket that cannot be opened ends the start with status 1 and the reason in the log. An
  * action may itself cause an event (a full queue takes a session down): it waits until the actions at hand are done. A
  * second signal ends the process at once. Memory that runs out ends it too: peers see broken sessions and recover,
- * which is better than a node that has forgotten half a step. SIGHUP reads the topology file again and says what is in
- * it; only a restart applies it. */
+ * which is better than a node that has forgotten half a step. SIGHUP takes new initial secrets; it reads the topology
+ * file again and says what is in it, which only a restart applies. */
 #include "daemon.h"
 
 #include <assert.h>
@@ -27,6 +27,7 @@
 
 #include "base/err.h"
 #include "qnet/v1/control.pb-c.h"
+#include "secrets.h"
 
 #define TIMEOUT_STEPS_MAX 64        /* Steps for time in one turn, before the sockets have theirs. */
 #define RESEND_WALL_NS 1000000000.0 /* A message unacknowledged for a second is sent again. */
@@ -261,10 +262,25 @@ static void check_topology(struct daemon *daemon) {
     if (rc == 0) qn_topology_release(&topology);
 }
 
+/* Those that have come since the start; bad ones are named, as at the start, and change nothing. */
+static void take_secrets(struct daemon *daemon) {
+    struct config fresh = *daemon->config;
+    fresh.secrets = NULL;
+    fresh.n_secrets = 0;
+    (void)secrets_load(&fresh);
+    for (size_t i = 0; i < fresh.n_secrets; i++)
+        daemon_event(daemon, &(struct qn_event){.type = QN_EVENT_SECRET,
+                                                .peer = fresh.secrets[i].peer,
+                                                .bytes = fresh.secrets[i].bytes,
+                                                .len = fresh.secrets[i].len});
+    secrets_release(&fresh);
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
     struct daemon *daemon = handle->data;
     if (number == SIGHUP) {
         check_topology(daemon);
+        take_secrets(daemon);
     } else if (daemon->state == DAEMON_RUNNING) {
         daemon_stop(daemon, number == SIGTERM ? "SIGTERM" : "SIGINT");
     } else {

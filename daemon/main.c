@@ -51,8 +51,8 @@ static const char help[] =
     "  -V, --version          show the version and exit\n"
     "  -h, --help             show this and exit\n"
     "\n"
-    "Signals: SIGTERM and SIGINT stop the node in an orderly way, a second one at once; SIGHUP checks the\n"
-    "topology file again. Exit status: 0 ok, 1 runtime error, 2 usage or configuration.\n";
+    "Signals: SIGTERM and SIGINT stop the node in an orderly way, a second one at once; SIGHUP takes\n"
+    "new initial secrets and checks the topology file again. Exit status: 0 ok, 1 runtime error, 2 usage or configuration.\n";
 
 static int genkey(void) {
     uint8_t key[32];

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of a key at this end: keys.h. What cannot be written stays pending until the driver can; what rests on it
- * waits with it. */
 #include "node/keys.h"
 
 #include <assert.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/err.h"
 
 #define PENDING_BYTES_MAX ((uint64_t)64 << 20)
 #define TAKE_WAIT_WALL_S 5 /* In resend times, each of which is a second of wall time. */
@@ -378,6 +378,17 @@ static int add_initial(struct qn_node *node, const struct qn_initial_secret *sec
     }
     key->initial = true;
     return 0;
+}
+
+void keys_on_secret(struct qn_node *node, const struct qn_event *event) {
+    const struct qn_initial_secret secret = {event->peer, event->bytes, event->len};
+    size_t known = node->keys->of_peer[event->peer].n;
+    int rc = add_initial(node, &secret);
+    if (rc < 0)
+        node_event(node, LEVEL_ERROR, "secret_refused", node_name(node, event->peer), "%s", qn_err_what(rc));
+    else if (node->keys->of_peer[event->peer].n > known)
+        node_event(node, LEVEL_INFO, "secret_added", node_name(node, event->peer),
+                   "%zu bytes to authenticate keys with", event->len);
 }
 
 static int restore(struct qn_node *node, const struct qn_store_record *record) {

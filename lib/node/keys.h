@@ -86,6 +86,7 @@ void keys_take(struct qn_node *node, uint64_t client, uint64_t id, const uint8_t
 /* ---- for node.c and transport.c ---- */
 
 void keys_on_stored(struct qn_node *node, const struct qn_event *event);
+void keys_on_secret(struct qn_node *node, const struct qn_event *event);
 void keys_on_fault(struct qn_node *node, int error); /* 0: the store can be written again. */
 void keys_on_message(struct qn_node *node, uint16_t from, const Qnet__V1__KeyMessage *m);
 void keys_on_incarnation(struct qn_node *node, uint16_t peer); /* A new one was heard of. */

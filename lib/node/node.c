@@ -312,6 +312,9 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
     case QN_EVENT_STORE_FAULT:
         keys_on_fault(node, event->error);
         break;
+    case QN_EVENT_SECRET:
+        keys_on_secret(node, event);
+        break;
     }
     settle(node);
     return rc;

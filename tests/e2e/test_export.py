@@ -86,6 +86,24 @@ class Export(unittest.TestCase):
                     if "nodes" not in os.path.relpath(root, folder).split(os.sep):
                         self.assertNotIn(before.strip(), self.read(root, file), "a private key outside nodes/")
 
+    def test_ends_over_repeaters_share_secrets_unless_they_are_too_many(self):
+        for form in FORMATS:
+            folder = self.export("two-repeater-chain", form)
+            secrets = [os.path.join(folder, "nodes", *path) for path in (("alice", "initial", "bob"), ("bob", "initial", "alice"))]
+            with open(secrets[0], "rb") as one, open(secrets[1], "rb") as other:
+                self.assertEqual(one.read(), other.read())
+            if form == "kubernetes":
+                self.assertIn("initial.bob=nodes/alice/initial/bob", self.read(folder, "kustomization.yaml"))
+                self.assertIn("subPath: \"initial.bob\"", self.read(folder, "nodes.yaml"))
+        ends = [f"n{i}" for i in range(47)]
+        star = "version: 1\nnetwork: star\nnodes:\n  hub: {role: repeater}\n" + "".join(f"  {end}: {{role: memory}}\n" for end in ends)
+        star += "links:\n" + "".join(f"  l{end}: {{between: [{end}, hub]}}\n" for end in ends)
+        done = qnetctl("topology", "export", "-", "--format", "kubernetes", stdin=star)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("1081 pairs of nodes make keys over repeaters", done.stderr)
+        self.assertIn("lab share", done.stderr)
+        self.assertEqual(done.stdout.count("subPath: \"initial."), 2 * 47, "those of neighbours only")
+
     def test_without_a_folder_nothing_is_made_and_no_key_is_printed(self):
         for form, file in FORMATS.items():
             folder = self.export("triangle", form)

@@ -2,6 +2,7 @@
 """Keys with decoys and authentication between two real processes: accounts, attacks switched on meanwhile, crashes."""
 import os
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -79,6 +80,15 @@ class Qkd(unittest.TestCase):
             self.assertLess(block["qber"], 0.03)
             a, b = (lab.ctl("keys", "take", block["key_id"], "--node", node)[-1]["material"] for node in ("alice", "bob"))
             self.assertEqual(a, b)
+            lab.ctl("lab", "share", "alice", "bob")  # Both take it while they run.
+            deadline = time.monotonic() + 10
+            while sum(event["code"] == "secret_added" for event in lab.ctl("events", "--backlog", 200)) < 2:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+            left = account["pool_left"]
+            account = blocks(lab.ctl("bb84", "bob", "--node", "alice", "--block-pulses", 2000))[0]["account"]
+            self.assertGreater(account["pool_left"], left + 8 * 8192 - 4096)
+            lab.fails("usage", "lab", "share", "alice", "alice")
             lab.ctl("fault", "attack", "right", "mitm", "--node", "middle")  # It changes what it passes on.
             failed = lab.fails("auth", "bb84", "bob", "--node", "alice", "--block-pulses", 2000)
             self.assertIn("middle", failed.error["message"])

@@ -107,6 +107,7 @@ int run_lab_up(struct ctl *ctl, const struct args *args);
 int run_lab_down(struct ctl *ctl, const struct args *args);
 int run_lab_status(struct ctl *ctl, const struct args *args);
 int run_lab_kill(struct ctl *ctl, const struct args *args);
+int run_lab_share(struct ctl *ctl, const struct args *args);
 int run_lab_start(struct ctl *ctl, const struct args *args);
 int run_genkey(struct ctl *ctl, const struct args *args);
 int run_pubkey(struct ctl *ctl, const struct args *args);

@@ -30,6 +30,7 @@ const struct option global_options[] = {
 
 static const struct operand peer[] = {OPERAND("PEER", VALUE_NODE), END};
 static const struct operand node[] = {OPERAND("NODE", VALUE_NODE), END};
+static const struct operand two_nodes[] = {OPERAND("NODE", VALUE_NODE), OPERAND("NODE", VALUE_NODE), END};
 static const struct operand file[] = {OPERAND("FILE", VALUE_FILE), END};
 static const struct operand optional_file[] = {OPTIONAL("FILE", VALUE_FILE), END};
 static const struct operand optional_lab[] = {OPTIONAL("NAME", VALUE_LAB), END};
@@ -376,6 +377,17 @@ const struct command commands[] = {
         .operands = node,
         .options = start_options,
         .run = run_lab_start,
+    },
+    {
+        .name = "lab share",
+        .summary = "give two nodes of a lab a new initial secret, while they run",
+        .details =
+            "Keys the two make from then on are authenticated with it; also when an older one is used up. lab up "
+            "has done this for the ends of links and for up to 1000 pairs of nodes with repeaters between them. "
+            "Elsewhere: gensecret, the file at both ends, and SIGHUP.",
+        .examples = "qnetctl lab share alice bob",
+        .operands = two_nodes,
+        .run = run_lab_share,
     },
     {
         .name = "genkey",

@@ -55,6 +55,11 @@ size_t lab_n_running(const struct ctl *ctl, const struct lab *lab, const struct 
 /* Asks all, then insists after `patience_ms`. */
 int lab_stop_all(const struct ctl *ctl, const struct lab *lab, const struct qn_topology *topology, int patience_ms);
 
+/* Writes a file of ours alone (0600); it must not exist. */
+int lab_write_file(const struct ctl *ctl, const char *path, const void *data, size_t len);
+/* Writes the same new secret into both nodes' state folders, in the place of an older one. */
+int lab_share_secret(const struct ctl *ctl, const struct lab *lab, const char *one, const char *other, size_t len);
+
 /* ---- lab_ports.c ---- */
 
 /* Gives every node a free loopback port wherever its address is none or not of this machine's loopback. */

@@ -50,19 +50,6 @@ struct start {
 
 /* ---- before anything runs ---- */
 
-static int write_file(const struct ctl *ctl, const char *path, const void *data, size_t len) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    size_t done = 0;
-    while (fd >= 0 && done < len) {
-        ssize_t n = write(fd, (const char *)data + done, len - done);
-        if (n < 0 && errno != EINTR) break;
-        if (n > 0) done += (size_t)n;
-    }
-    if (fd >= 0 && (close(fd) == 0) && done == len) return STATUS_OK;
-    return ctl_fail(ctl, STATUS_RUNTIME, "system", QN_ESYSTEM,
-                    "%s: %s; free space or choose another place with XDG_RUNTIME_DIR", path, strerror(errno));
-}
-
 static int make_key(const struct start *start, struct qn_topo_node *node) {
     uint8_t private_key[crypto_box_SECRETKEYBYTES];
     char path[LAB_PATH_MAX], text[sodium_base64_ENCODED_LEN(32, sodium_base64_VARIANT_ORIGINAL)];
@@ -72,25 +59,9 @@ static int make_key(const struct start *start, struct qn_topo_node *node) {
     node->has_key = true;
     sodium_bin2base64(text, sizeof text, private_key, sizeof private_key, sodium_base64_VARIANT_ORIGINAL);
     text[strlen(text)] = '\n'; /* The file needs no NUL. */
-    status = write_file(start->ctl, path, text, sizeof text);
+    status = lab_write_file(start->ctl, path, text, sizeof text);
     sodium_memzero(private_key, sizeof private_key);
     sodium_memzero(text, sizeof text);
-    return status;
-}
-
-/* The state folders of both get the same secret, to authenticate their first keys with. */
-static int share_secret(const struct start *start, const struct secret_pair *pair) {
-    uint8_t secret[SECRET_BYTES_MAX];
-    const char *ends[2] = {start->topology.nodes[pair->a].name, start->topology.nodes[pair->b].name};
-    int status = STATUS_OK;
-    randombytes_buf(secret, pair->len);
-    for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-        char state[LAB_PATH_MAX], path[LAB_PATH_MAX + QN_NAME_MAX + 16];
-        status = lab_path(start->ctl, &start->lab, ends[i], ".state", state);
-        snprintf(path, sizeof path, "%s/initial/%s", state, ends[1 - i]);
-        if (status == STATUS_OK) status = write_file(start->ctl, path, secret, pair->len);
-    }
-    sodium_memzero(secret, sizeof secret);
     return status;
 }
 
@@ -98,7 +69,11 @@ static int share_secrets(const struct start *start) {
     struct secret_pairs pairs;
     int status = secret_pairs_find(start->ctl, &start->topology, &pairs);
     if (status != STATUS_OK) return status;
-    for (size_t i = 0; i < pairs.len && status == STATUS_OK; i++) status = share_secret(start, &pairs.list[i]);
+    for (size_t i = 0; i < pairs.len && status == STATUS_OK; i++) {
+        const struct qn_topo_node *nodes = start->topology.nodes;
+        const struct secret_pair *pair = &pairs.list[i];
+        status = lab_share_secret(start->ctl, &start->lab, nodes[pair->a].name, nodes[pair->b].name, pair->len);
+    }
     secret_pairs_release(&pairs);
     return status;
 }
@@ -118,7 +93,7 @@ static int write_topology(const struct start *start) {
     struct qn_buf text = {0};
     int status = lab_path(start->ctl, &start->lab, "topology", ".yaml", path);
     if (status == STATUS_OK && qn_topology_emit_yaml(&start->topology, &text) < 0) status = ctl_no_memory(start->ctl);
-    if (status == STATUS_OK) status = write_file(start->ctl, path, text.data, text.len);
+    if (status == STATUS_OK) status = lab_write_file(start->ctl, path, text.data, text.len);
     qn_buf_release(&text);
     return status;
 }
