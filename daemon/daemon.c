@@ -340,7 +340,7 @@ static void init_handles(struct daemon *daemon) {
     uv_poll_start(&daemon->wake, UV_READABLE, on_wake);
 }
 
-/* No thread may have been started before: libuv's are, with the first name that is looked up or job that is done. */
+/* No thread may have been started before: they are, with the first name that is looked up or job that is done. */
 static int enter_sandbox(struct daemon *daemon) {
     const struct config *config = daemon->config;
     const struct options *options = &config->options;

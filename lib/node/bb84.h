@@ -36,11 +36,11 @@
 #define BELL_SHARE_MAX 0.25
 #define TRAINS_MAX 65536       /* Of a block. */
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
-#define TRAINS_AT_ONCE 32      /* Sent and not yet verified. */
+#define TRAINS_AT_ONCE 48      /* Sent and not yet verified. */
 #define BLOCKS_AT_ONCE 4
 #define TRAINS_OF_NODE 64       /* Of all sessions that begin to run together: each gets its share,... */
 #define TRAINS_AT_ONCE_LEAST 2  /* ...but so many. */
-#define RECONCILE_AT_ONCE 12    /* Trains; more would only wait for each other... */
+#define RECONCILE_AT_ONCE 24    /* Trains; more would only wait for each other... */
 #define RECONCILE_PER_S 20000.0 /* ...unless the light is long on its way: as many more as this by the round trip. */
 #define ALARMS_MAX 8
 #define WRONG_PIECES 32 /* Of a train. */
