@@ -10,9 +10,8 @@
 #include "node/bb84.h"
 
 #define INPUTS_MAX 4096
-#define INLINE_QUESTION_BYTES 8192 /* Far below a millisecond of work, at either end. */
-#define INLINE_ANSWER_BYTES 512
-#define HISTORY_LEAST 100000 /* Corrected bits from which their error rate is a better guess than the test basis'. */
+#define INLINE_QUESTIONS 4096 /* Far below a millisecond of work, at either end. */
+#define HISTORY_LEAST 100000  /* Corrected bits from which their error rate is a better guess than the test basis'. */
 
 /* ---- beginning ---- */
 
@@ -145,9 +144,8 @@ void bb84_serve(struct train *train) {
             bb84_block_fail(train->block, rc, "");
             return;
         }
-        size_t most = is_source ? INLINE_QUESTION_BYTES : INLINE_ANSWER_BYTES;
-        if (data->method >= QN_RECONCILE_LDPC) most = 0; /* A few bytes make a frame be decoded, or many be summed. */
-        if (len > most) {
+        /* Of LDPC a few bytes make a frame be decoded, or many bits be summed. */
+        if (data->in_count > INLINE_QUESTIONS || data->method >= QN_RECONCILE_LDPC) {
             bb84_work_train(train, run, then);
             return;
         }

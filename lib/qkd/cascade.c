@@ -101,7 +101,7 @@ int qn_cascade_tell(struct qn_cascade *c, const uint8_t *parities, size_t len, u
 
 enum { RECORD_HEAD = 3 + 2 + 3 + 3 };
 
-/* LEB128 of a difference. Those of a search half the time take two bytes, so without a branch; there is room. */
+/* LEB128 of a distance. Half of them take two bytes, so without a branch; there is room. */
 static inline size_t write_step(uint8_t *out, uint32_t step) {
     if (step >= 1u << 14) return leb_write(out, step);
     uint32_t more = step >= 1u << 7;
@@ -115,25 +115,42 @@ static uint32_t question_count(const struct qn_cascade *c, uint32_t s) {
     return strip_questions(&c->strips, &c->strips.strip[s]);
 }
 
-/* A difference takes up to three bytes, but those of many searches sum up to a strip. */
+/* What write_record needs at most. A step takes up to three bytes, but those of many searches sum up to a strip. */
 static size_t record_bytes(const struct qn_cascade *c, uint32_t s) {
     if (c->published != NULL) return published_bytes(c->published, s);
-    return RECORD_HEAD + 3 * (size_t)c->strips.strip[s].n_searches;
+    const struct strip *strip = &c->strips.strip[s];
+    if (strip->opening) return RECORD_HEAD;
+    if (strip->pass >= c->strips.plan.n_passes) return RECORD_HEAD + 3;
+    if (strip->parts == PLAN_SEGMENTS) return RECORD_HEAD + 6 * (size_t)strip->n_searches;
+    return RECORD_HEAD + qn_bits_bytes(strip->n_choices);
+}
+
+static size_t write_segments(const struct strip *strip, uint8_t *out) {
+    size_t len = leb_write(out, strip->n_searches);
+    uint32_t before = 0;
+    for (uint32_t i = 0; i < strip->n_searches; i++) {
+        uint32_t low = search_low(strip->searches[i]), high = strip->searches[i].high;
+        len += write_step(out + len, low - before);
+        len += write_step(out + len, high - low);
+        before = high;
+    }
+    return len;
 }
 
 static size_t write_record(const struct qn_cascade *c, uint32_t s, uint8_t *out) {
     if (c->published != NULL) return published_write(c->published, s, out);
+    const struct plan *plan = &c->strips.plan;
     const struct strip *strip = &c->strips.strip[s];
     size_t len = leb_write(out, s);
-    len += leb_write(out + len, 2 * (uint64_t)strip->pass + strip->opening);
-    if (strip->opening) return len;
-    len += leb_write(out + len, strip->n_searches);
-    uint32_t before = 0;
-    for (uint32_t i = 0; i < strip->n_searches; i++) {
-        uint32_t middle = search_middle(strip->searches[i]);
-        len += write_step(out + len, middle - before);
-        before = middle;
+    if (strip->opening) return len + leb_write(out + len, 2 * (uint64_t)strip->pass + 1);
+    if (strip->pass >= plan->n_passes) { /* Of a check: there is one search. */
+        len += leb_write(out + len, 2 * (uint64_t)strip->pass);
+        len += leb_write(out + len, 1);
+        return len + leb_write(out + len, search_middle(strip->searches[0]));
     }
+    len += leb_write(out + len, plan_first_part(plan) + PLAN_PARTS * (uint64_t)strip->pass + strip->parts);
+    if (strip->parts == PLAN_SEGMENTS) return len + write_segments(strip, out + len);
+    for (uint32_t i = 0; i < strip->n_choices; i += 8) out[len++] = (uint8_t)(strip->choices[i / 64] >> (i % 64));
     return len;
 }
 

@@ -56,8 +56,14 @@ enum { QN_CASCADE_MAX_BITS = 1 << 27, QN_CASCADE_ASK_BYTES = 48 * 1024 };
  *   what     2 * pass + 1 opens the pass: asks the prefix parities at the ends of its blocks, in order; that of the
  *            last block in pass 0 only, for it is the strip's (but always in the published variants). One pass after
  *            the last: the parities of all checks; of BICONF, one after the other, those of two.
- *            2 * pass: positions follow
- *   count    of them, at least 1
+ *            2 * pass: positions follow, as below
+ *            2 * (passes + checks) + 2 + 3 * pass + kind: about parts of the pass, the positions in the middle of them:
+ *              0  blocks: a bit for each block of the pass, 1 if it is one
+ *              1  segments: how many, then of each its distance from the end of the one before, and its length
+ *              2  halves, of the parts of the question before: a bit for each, 0 the lower (the smaller) half, 1 the
+ *                 upper one; one that has a single bit left is a part no more
+ *            Parts have at least two bits. Bits are packed lowest first, unused ones of the last byte are zero.
+ *   count    of positions, at least 1
  *   first    position; then count - 1 differences of at least 1
  * A question at position x of a pass is for the parity of the first x bits of the strip in the order of that pass,
  * 0 < x < strip length. Pass numbers from the number of passes on are checks: random subsets, in the strip's own

@@ -56,6 +56,21 @@ static inline unsigned plan_openings(const struct plan *plan) {
     return plan->n_passes + (plan->streak > 0 ? plan->n_checks / 2 : plan->n_checks > 0);
 }
 
+/* How questions about parts of a pass are told; see cascade.h. */
+enum plan_parts { PLAN_BLOCKS, PLAN_SEGMENTS, PLAN_HALVES, PLAN_PARTS };
+
+static inline uint64_t plan_first_part(const struct plan *plan) {
+    return 2 * ((uint64_t)plan->n_passes + plan->n_checks) + 2;
+}
+
+/* More parts than that are never asked about at once: errors found are no more than odd blocks were. */
+static inline uint32_t plan_most_parts(const struct plan *plan) {
+    uint32_t most = 0;
+    for (unsigned p = 0; p < plan->n_passes; p++)
+        if (plan->pass[p].blocks > most) most = plan->pass[p].blocks;
+    return most;
+}
+
 /* All strips, `words` each, in the order of a pass; `in` and `out` differ. */
 int plan_strips(const struct plan *plan, const struct qn_bits *key, uint64_t **ret_words);
 int plan_shuffle(const struct plan *plan, unsigned pass, const uint64_t *in, uint64_t *out);

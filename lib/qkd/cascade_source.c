@@ -10,11 +10,25 @@
 #include "qkd/cascade_plan.h"
 #include "qkd/pack.h"
 
+/* The parts of a pass that a strip was last asked about. */
+struct part {
+    uint16_t low, more; /* Its length less one. */
+};
+
+struct parts {
+    struct part *parts; /* Borrowed; most_parts. */
+    uint32_t n;
+    unsigned pass;
+};
+
 struct qn_cascade_source {
     struct plan plan;
     uint64_t *strips;                  /* In their own order. */
     uint64_t *prefix[PLAN_MAX_PASSES]; /* Bit x of a strip: the parity of its first x bits; strip_words each. */
     size_t strip_words;
+    struct parts *parts; /* Of each strip. */
+    struct part *all_parts;
+    uint32_t most_parts;
     uint64_t disclosed, limit;
 };
 
@@ -22,6 +36,8 @@ void qn_cascade_source_free(struct qn_cascade_source *source) {
     if (source == NULL) return;
     if (source->strips != NULL) sodium_memzero(source->strips, source->plan.strips * source->plan.words * 8);
     free(source->strips);
+    free(source->parts);
+    free(source->all_parts);
     for (unsigned p = 0; p < PLAN_MAX_PASSES; p++) {
         if (source->prefix[p] != NULL) sodium_memzero(source->prefix[p], source->plan.strips * source->strip_words * 8);
         free(source->prefix[p]);
@@ -51,6 +67,11 @@ static void sum_up(const struct plan *plan, const uint64_t *in, uint64_t *out, s
 static int prepare(struct qn_cascade_source *source, const struct qn_bits *key) {
     const struct plan *plan = &source->plan;
     source->strip_words = plan->strip / 64 + 1;
+    source->most_parts = plan_most_parts(plan);
+    source->parts = calloc((size_t)plan->strips + 1, sizeof *source->parts);
+    source->all_parts = malloc(((size_t)plan->strips * source->most_parts + 1) * sizeof *source->all_parts);
+    if (source->parts == NULL || source->all_parts == NULL) return -QN_ENOMEM;
+    for (size_t s = 0; s < plan->strips; s++) source->parts[s].parts = source->all_parts + s * source->most_parts;
     int rc = plan_strips(plan, key, &source->strips);
     if (rc < 0) return rc;
     size_t total = plan->strips * plan->words;
@@ -159,15 +180,120 @@ static int answer_positions(const struct qn_cascade_source *source, size_t strip
     return rc;
 }
 
-static int answer_record(const struct qn_cascade_source *source, struct leb_reader *reader, struct answers *answers) {
+/* ---- parts of a pass ---- */
+
+static int begin_parts(struct qn_cascade_source *source, size_t strip, unsigned pass, uint64_t count) {
+    struct parts *parts = &source->parts[strip];
+    if (count == 0 || count > source->most_parts) return -QN_EPROTOCOL;
+    parts->n = 0;
+    parts->pass = pass;
+    return 0;
+}
+
+/* The next `count` bits, as bytes; unused ones zero. */
+static int read_choices(struct leb_reader *reader, uint32_t count, const uint8_t **ret_choices) {
+    size_t bytes = qn_bits_bytes(count);
+    if ((size_t)(reader->end - reader->at) < bytes) return -QN_EPROTOCOL;
+    *ret_choices = reader->at;
+    reader->at += bytes;
+    return count % 8 != 0 && (*ret_choices)[bytes - 1] >> count % 8 != 0 ? -QN_EPROTOCOL : 0;
+}
+
+static int begin_blocks(struct qn_cascade_source *source, size_t strip, unsigned pass, struct leb_reader *reader) {
+    const struct plan_pass *of = &source->plan.pass[pass];
+    struct parts *parts = &source->parts[strip];
+    const uint8_t *choices;
+    uint32_t count = 0;
+    int rc = read_choices(reader, of->blocks, &choices);
+    for (size_t i = 0; rc == 0 && i < qn_bits_bytes(of->blocks); i++) count += (uint32_t)__builtin_popcount(choices[i]);
+    if (rc == 0) rc = begin_parts(source, strip, pass, count);
+    for (uint32_t i = 0; rc == 0 && i < of->blocks; i += 8) {
+        for (uint32_t bits = choices[i / 8]; bits != 0; bits &= bits - 1) {
+            uint32_t low = (i + (uint32_t)__builtin_ctz(bits)) * of->block, rest = source->plan.strip - low;
+            uint32_t len = rest < of->block ? rest : of->block;
+            if (len < 2) return -QN_EPROTOCOL;
+            parts->parts[parts->n++] = (struct part){(uint16_t)low, (uint16_t)(len - 1)};
+        }
+    }
+    return rc;
+}
+
+static int begin_segments(struct qn_cascade_source *source, size_t strip, unsigned pass, struct leb_reader *reader) {
+    struct parts *parts = &source->parts[strip];
+    uint64_t count, end = 0;
+    int rc = leb_read(reader, &count);
+    if (rc == 0) rc = begin_parts(source, strip, pass, count);
+    for (uint64_t i = 0; rc == 0 && i < count; i++) {
+        uint64_t distance, len;
+        rc = read_step(reader, &distance);
+        if (rc == 0) rc = read_step(reader, &len);
+        if (rc < 0) break;
+        uint64_t rest = source->plan.strip - end;
+        if (distance > rest || len < 2 || len > rest - distance) return -QN_EPROTOCOL;
+        parts->parts[parts->n++] = (struct part){(uint16_t)(end + distance), (uint16_t)(len - 1)};
+        end += distance + len;
+    }
+    return rc;
+}
+
+/* Without branches: which half it is is a coin toss. */
+static int go_on_in_halves(struct qn_cascade_source *source, size_t strip, unsigned pass, struct leb_reader *reader) {
+    struct parts *parts = &source->parts[strip];
+    const uint8_t *choices;
+    uint32_t kept = 0;
+    if (parts->n == 0 || parts->pass != pass) return -QN_EPROTOCOL;
+    int rc = read_choices(reader, parts->n, &choices);
+    if (rc < 0) return rc;
+    struct part *list = parts->parts;
+    for (uint32_t i = 0, n = parts->n; i < n; i++) {
+        uint32_t len = list[i].more + 1u, half = len / 2, mask = -(uint32_t)(choices[i / 8] >> i % 8 & 1);
+        uint32_t left = half ^ ((half ^ (len - half)) & mask);
+        list[kept] = (struct part){(uint16_t)(list[i].low + (half & mask)), (uint16_t)(left - 1)};
+        kept += left > 1;
+    }
+    parts->n = kept;
+    return kept > 0 ? 0 : -QN_EPROTOCOL;
+}
+
+static int answer_parts(struct qn_cascade_source *source, size_t strip, unsigned pass, enum plan_parts kind,
+                        struct leb_reader *reader, struct answers *answers) {
+    const struct parts *parts = &source->parts[strip];
+    const uint64_t *prefix = source->prefix[pass] + strip * source->strip_words;
+    int rc = kind == PLAN_BLOCKS     ? begin_blocks(source, strip, pass, reader)
+             : kind == PLAN_SEGMENTS ? begin_segments(source, strip, pass, reader)
+                                     : go_on_in_halves(source, strip, pass, reader);
+    if (rc < 0) return rc;
+    if (parts->n > answers->count - answers->len) return -QN_EPROTOCOL;
+    const struct part *part = parts->parts;
+    for (uint32_t left = parts->n; left > 0;) {
+        uint32_t count = left < 64 ? left : 64;
+        uint64_t bits = 0;
+        for (uint32_t k = 0; k < count; k++, part++) {
+            uint32_t x = part->low + (part->more + 1u) / 2;
+            bits |= (prefix[x / 64] >> x % 64 & 1) << k;
+        }
+        put_bits(answers, bits, count);
+        left -= count;
+    }
+    return 0;
+}
+
+static int answer_record(struct qn_cascade_source *source, struct leb_reader *reader, struct answers *answers) {
     const struct plan *plan = &source->plan;
     uint64_t strip, what;
     int rc = leb_read(reader, &strip);
     if (rc == 0) rc = leb_read(reader, &what);
     if (rc < 0) return rc;
+    if (strip >= plan->strips) return -QN_EPROTOCOL;
+    if (what >= plan_first_part(plan)) {
+        what -= plan_first_part(plan);
+        if (what >= PLAN_PARTS * (uint64_t)plan->n_passes) return -QN_EPROTOCOL;
+        return answer_parts(source, strip, (unsigned)what / PLAN_PARTS, (enum plan_parts)(what % PLAN_PARTS), reader,
+                            answers);
+    }
     bool opening = what & 1;
     what /= 2;
-    if (strip >= plan->strips || what > plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;
+    if (what > plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;
     if (opening && what >= plan_openings(plan)) return -QN_EPROTOCOL;
     if (opening) return answer_opening(source, strip, (unsigned)what, answers);
     if (what == plan->n_passes + plan->n_checks) return -QN_EPROTOCOL;

@@ -182,14 +182,22 @@ INLINE void halve_all_with(struct strips *strips, uint32_t s, const uint8_t *ans
     struct search *searches = strip->searches;
     struct flip *flips = strips->flips + strips->n_flips;
     uint32_t kept = 0, found = 0, count = strip->n_searches;
+    uint64_t choices = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct search search = halve(cells, searches[i], answer_at(answers, at + i));
+        choices |= (uint64_t)(search.low_told != searches[i].low_told) << (i % 64);
+        if (i % 64 == 63 || i + 1 == count) {
+            strip->choices[i / 64] = choices;
+            choices = 0;
+        }
         uint32_t ends = is_found(search);
         searches[kept] = search; /* Either is written over when it is not wanted. */
         flips[found] = (struct flip){.strip = s, .at = search_low(search)};
         kept += !ends;
         found += ends;
     }
+    strip->parts = PLAN_HALVES;
+    strip->n_choices = count;
     strip->n_searches = kept;
     strips->n_flips += found;
 }
@@ -225,6 +233,7 @@ static int search_odd(struct strips *strips, uint32_t s) {
     if (rc == 0) rc = reserve_flips(strips, n_odd);
     if (rc < 0) return rc;
     strips->kernels->search_odd(strips, s);
+    strip->parts = PLAN_SEGMENTS;
     return strips_flip(strips);
 }
 
@@ -255,6 +264,7 @@ INLINE uint32_t open_blocks_with(struct strips *strips, struct strip *strip, con
 
     uint32_t blocks = plan->pass[pass].blocks, block = plan->pass[pass].block, low = 0, n_odd = 0;
     uint32_t before = 0, told_before = 0;
+    uint64_t choices = 0;
     cells[0].known |= 1;
     for (uint32_t b = 0; b < blocks; b++) {
         bool last = b + 1 == blocks;
@@ -266,6 +276,11 @@ INLINE uint32_t open_blocks_with(struct strips *strips, struct strip *strip, con
         cell->told |= (uint64_t)told << (high % 64);
         strips->opened[n_odd] = (struct search){2 * low + told_before, high};
         n_odd += differs ^ before;
+        choices |= (uint64_t)(differs ^ before) << (b % 64);
+        if (b % 64 == 63 || last) {
+            strip->choices[b / 64] = choices;
+            choices = 0;
+        }
         before = differs;
         told_before = told;
         low = high;
@@ -282,11 +297,16 @@ static int open_blocks(struct strips *strips, uint32_t s, const uint8_t *answers
     if (rc < 0) return rc;
     for (uint32_t i = 0; i < n_odd; i++) {
         struct search search = strips->opened[i];
-        if (is_found(search))
+        uint32_t block = search_low(search) / strips->plan.pass[strip->pass].block;
+        if (is_found(search)) {
             note_flip(strips, s, search_low(search));
-        else
+            strip->choices[block / 64] &= ~(1ull << (block % 64));
+        } else {
             strip->searches[strip->n_searches++] = search;
+        }
     }
+    strip->parts = PLAN_BLOCKS;
+    strip->n_choices = strips->plan.pass[strip->pass].blocks;
     return 0;
 }
 
@@ -480,6 +500,7 @@ void strips_release(struct strips *strips) {
     free(strips->strip);
     free(strips->flipped);
     free(strips->touched);
+    free(strips->choices);
     free(strips->opened);
     free(strips->flips);
     plan_release(&strips->plan);
@@ -509,9 +530,7 @@ static int fill_cells(struct strips *strips, const struct qn_bits *key) {
 
 static int allocate(struct strips *strips) {
     const struct plan *plan = &strips->plan;
-    uint32_t most_blocks = 0;
-    for (unsigned p = 0; p < plan->n_passes; p++)
-        if (plan->pass[p].blocks > most_blocks) most_blocks = plan->pass[p].blocks;
+    uint32_t most = plan_most_parts(plan), choice_words = most / 64 + 1;
     strips->cells_per_pass = plan->strip / 64 + 1;
     strips->touched_words = strips->cells_per_pass / 64 + 1;
     size_t per_strip = plan->n_passes * strips->cells_per_pass;
@@ -519,10 +538,13 @@ static int allocate(struct strips *strips) {
     strips->cells = calloc(plan->strips * per_strip + 1, sizeof *strips->cells);
     strips->flipped = calloc(plan->strips * plan->words + 1, sizeof *strips->flipped);
     strips->touched = calloc(plan->strips * plan->n_passes * strips->touched_words + 1, sizeof *strips->touched);
-    strips->opened = malloc((most_blocks + 1) * sizeof *strips->opened);
-    if (!strips->strip || !strips->cells || !strips->flipped || !strips->touched || !strips->opened) return -QN_ENOMEM;
+    strips->opened = malloc((most + 1) * sizeof *strips->opened);
+    strips->choices = calloc((size_t)plan->strips * choice_words + 1, sizeof *strips->choices);
+    if (!strips->strip || !strips->cells || !strips->flipped || !strips->touched || !strips->opened || !strips->choices)
+        return -QN_ENOMEM;
     for (uint32_t s = 0; s < plan->strips; s++) {
         strips->strip[s].cells = strips->cells + s * per_strip;
+        strips->strip[s].choices = strips->choices + (size_t)s * choice_words;
         strips->strip[s].flipped = strips->flipped + s * plan->words;
         strips->strip[s].touched = strips->touched + s * plan->n_passes * strips->touched_words;
     }

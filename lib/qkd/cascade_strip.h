@@ -42,7 +42,10 @@ struct strip {
     uint16_t opened; /* Passes opened; n_passes + 1 when the checks are, too. */
     uint16_t pass;   /* What is asked: a pass, or n_passes + check. */
     bool opening, done;
-    bool total;          /* Source's parity of the strip. */
+    bool total;    /* Source's parity of the strip. */
+    uint8_t parts; /* Searches of a pass: enum plan_parts, how they are told. */
+    uint32_t n_choices;
+    uint64_t *choices;   /* Borrowed; which blocks, or which halves: n_choices bits. */
     uint32_t odd_checks; /* A bit a check. */
     uint32_t rounds;     /* Sets of answers it has had. */
     uint64_t *flipped;   /* Borrowed; bits corrected, in the strip's order. */
@@ -62,7 +65,7 @@ struct strips {
     size_t cells_per_pass, touched_words;
     struct strip *strip; /* plan.strips of them, each with its first question. */
     struct cell *cells;
-    uint64_t *flipped, *touched;
+    uint64_t *flipped, *touched, *choices;
     struct search *opened; /* Room for the searches that opening a pass starts. */
     struct flip *flips;    /* Found, not yet made. */
     size_t n_flips, flips_cap;

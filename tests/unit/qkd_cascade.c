@@ -185,6 +185,45 @@ Test(cascade, answers_are_the_parities_asked) {
     }
 }
 
+/* Keys of 300 bits in strips of 100: a pass of 8 blocks of 13 (the last of 9), and one of 62 and 38 bits. */
+static struct qn_cascade_source *source_of_strips(struct run *run, struct plan *plan) {
+    struct qn_cascade_config config = {.variant = QN_CASCADE_TUNED, .qber = 0.049, .strip_bits = 100};
+    struct qn_cascade_source *source = NULL;
+    run_keys(run, 300, 0, 1);
+    cr_assert_eq(plan_init(plan, &config, run->keys.source.len), 0);
+    cr_assert_eq(plan->pass[0].block, 13);
+    cr_assert_eq(plan->pass[1].block, 62);
+    cr_assert_eq(plan_first_part(plan), 0x3a);
+    cr_assert_eq(qn_cascade_source_new(&config, &run->keys.source, &source), 0);
+    return source;
+}
+
+static void expect_answers(struct qn_cascade_source *source, const struct run *run, const struct plan *plan,
+                           const char *bytes, size_t len, unsigned pass, const size_t *positions, uint32_t count) {
+    struct qn_buf answers = {0};
+    cr_assert_eq(qn_cascade_answer(source, (const uint8_t *)bytes, len, count, &answers), 0);
+    for (uint32_t i = 0; i < count; i++)
+        cr_assert_eq(answers.data[i / 8] >> i % 8 & 1, slow_answer(plan, &run->keys.source, 1, pass, positions[i]));
+    qn_buf_release(&answers);
+}
+
+Test(cascade, parts_are_asked_about_in_their_middle) {
+    struct run run;
+    struct plan plan;
+    struct qn_cascade_source *source = source_of_strips(&run, &plan);
+    /* Blocks 0, 2 and 7, the last, of 9 bits; then their halves: [6, 13), [26, 32), [91, 95). */
+    expect_answers(source, &run, &plan, "\x01\x3a\x85", 3, 0, (const size_t[]){6, 32, 95}, 3);
+    expect_answers(source, &run, &plan, "\x01\x3c\x01", 3, 0, (const size_t[]){9, 29, 93}, 3);
+    expect_answers(source, &run, &plan, "\x01\x3c\x02", 3, 0, (const size_t[]){7, 30, 92}, 3);
+    expect_answers(source, &run, &plan, "\x01\x3c\x02", 3, 0, (const size_t[]){31}, 1); /* 6, 91: a bit left. */
+    /* Of pass 1 segments [5, 7) and [40, 100), and of the second the upper half, while the first ends. */
+    expect_answers(source, &run, &plan, "\x01\x3e\x02\x05\x02\x21\x3c", 7, 1, (const size_t[]){6, 70}, 2);
+    expect_answers(source, &run, &plan, "\x01\x3f\x02", 3, 1, (const size_t[]){85}, 1);
+    qn_cascade_source_free(source);
+    plan_release(&plan);
+    key_pair_release(&run.keys);
+}
+
 Test(cascade, shuffles_are_permutations_and_differ) {
     struct plan plan;
     struct qn_cascade_config config = {.variant = QN_CASCADE_ORIGINAL, .qber = 0.02, .strip_bits = 1000};
@@ -324,6 +363,57 @@ Test(cascade, source_refuses_malformed_questions) {
         cr_assert(rc == 0 || rc == -QN_EPROTOCOL);
     }
     qn_cascade_source_free(source);
+    key_pair_release(&run.keys);
+}
+
+Test(cascade, source_refuses_malformed_parts) {
+    struct run run;
+    struct plan plan;
+    struct qn_cascade_source *source = source_of_strips(&run, &plan);
+    static const struct {
+        const char *why, *bytes;
+        size_t len;
+        uint32_t count;
+    } wrong[] = {{"no parts to halve", "\x01\x3c\x00", 3, 1},
+                 {"no block", "\x01\x3a\x00", 3, 0},
+                 {"cut off", "\x01\x3a", 2, 1},
+                 {"more than told", "\x01\x3a\x07", 3, 2},
+                 {"beyond the last block", "\x01\x3d\x04", 3, 1},
+                 {"no segment", "\x01\x3b\x00", 3, 0},
+                 {"more segments than blocks", "\x01\x3b\x09", 3, 9},
+                 {"one bit", "\x01\x3b\x01\x05\x01", 5, 1},
+                 {"beyond the strip", "\x01\x3b\x01\x3c\x29", 5, 1},
+                 {"starts beyond it", "\x01\x3b\x01\x65\x02", 5, 1},
+                 {"the second does", "\x01\x3b\x02\x3c\x20\x07\x02", 7, 2},
+                 {"no such pass", "\x01\x40\x01", 3, 1},
+                 {"no such strip", "\x03\x3a\x01", 3, 1}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        cr_assert_eq(ask_raw(source, wrong[i].bytes, wrong[i].len, wrong[i].count), -QN_EPROTOCOL, "%s", wrong[i].why);
+    cr_assert_eq(qn_cascade_source_disclosed(source), 0);
+    cr_assert_eq(ask_raw(source, "\x01\x3a\x03", 3, 2), 0);
+    cr_assert_eq(ask_raw(source, "\x01\x3f\x03", 3, 2), -QN_EPROTOCOL, "halves of another pass");
+    cr_assert_eq(ask_raw(source, "\x02\x3c\x03", 3, 2), -QN_EPROTOCOL, "of another strip");
+    cr_assert_eq(ask_raw(source, "\x01\x3c\x07", 3, 2), -QN_EPROTOCOL, "a bit too many");
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < 10; i++) rc = ask_raw(source, "\x01\x3c\x00", 3, 2);
+    cr_assert_eq(rc, -QN_EPROTOCOL, "halved to nothing");
+    rc = 0;
+    for (int i = 0; rc == 0 && i < 100000; i++) rc = ask_raw(source, "\x01\x3a\x01", 3, 1);
+    cr_assert_eq(rc, -QN_EPROTOCOL, "must not disclose for ever");
+
+    struct qn_rng rng;
+    qn_rng_init(&rng, 9, "parts", 0);
+    for (int i = 0; i < 200000; i++) {
+        char bytes[16];
+        for (size_t k = 0; k < sizeof bytes; k++)
+            bytes[k] = (char)(qn_rng_below(&rng, 4) ? qn_rng_below(&rng, 70) : qn_rng_u64(&rng));
+        bytes[0] = 1;
+        bytes[1] = (char)(0x3a + qn_rng_below(&rng, 6));
+        rc = ask_raw(source, bytes, 2 + qn_rng_below(&rng, 15), (uint32_t)qn_rng_below(&rng, 9));
+        cr_assert(rc == 0 || rc == -QN_EPROTOCOL);
+    }
+    qn_cascade_source_free(source);
+    plan_release(&plan);
     key_pair_release(&run.keys);
 }
 
