@@ -209,7 +209,7 @@ class Generated(Case):
 
     def test_bash_completes(self):
         self.assertEqual(self.complete("qnetctl", "tele"), ["teleport"])
-        self.assertEqual(self.complete("qnetctl", "lab", "s"), ["status", "start"])
+        self.assertEqual(self.complete("qnetctl", "lab", "s"), ["status", "start", "share"])
         self.assertEqual(self.complete("qnetctl", "--json", "lab", "u"), ["up"])
         self.assertEqual(self.complete("qnetctl", "request-pair", "bob", "--measure", "x"), ["xz", "xyz"])
         self.assertEqual(self.complete("qnetctl", "request-pair", "bob", "--cu"), ["--cutoff"])
