@@ -17,6 +17,9 @@ int qn_buf_reserve(struct qn_buf *buf, size_t more); /* Room for `more` bytes; -
 int qn_buf_append(struct qn_buf *buf, const void *data, size_t len);
 int qn_buf_printf(struct qn_buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int qn_buf_vprintf(struct qn_buf *buf, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static inline uint8_t *qn_buf_at(const struct qn_buf *buf, size_t at) { /* `at` <= len; NULL is an empty buffer's. */
+    return at > 0 ? buf->data + at : buf->data;
+}
 void qn_buf_consume(struct qn_buf *buf, size_t len); /* Drops the first `len` bytes. */
 void qn_buf_release(struct qn_buf *buf);             /* All-zero again (the limit stays). */
 

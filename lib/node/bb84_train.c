@@ -198,8 +198,8 @@ void bb84_send_detections(struct train *train) {
         message.piece = (uint32_t)i;
         message.pieces = (uint32_t)pieces;
         message.clicks = piece.count;
-        message.positions = (ProtobufCBinaryData){piece.len, data->out.data + at};
-        message.bases = (ProtobufCBinaryData){piece.bases_len, data->out.data + at + piece.len};
+        message.positions = (ProtobufCBinaryData){piece.len, qn_buf_at(&data->out, at)};
+        message.bases = (ProtobufCBinaryData){piece.bases_len, qn_buf_at(&data->out, at + piece.len)};
         message.first_pair = data->first_pair;
         at += piece.len + piece.bases_len;
         bb84_say(session, block, QNET__V1__QKD_MESSAGE__BODY_DETECTIONS, &message);
@@ -251,7 +251,7 @@ void bb84_send_answer(struct train *train) {
         message.train = train->number;
         message.piece = (uint32_t)i;
         message.pieces = (uint32_t)pieces;
-        message.bits = (ProtobufCBinaryData){len, data->out.data + at};
+        message.bits = (ProtobufCBinaryData){len, qn_buf_at(&data->out, at)};
         bb84_say(session, block, QNET__V1__QKD_MESSAGE__BODY_SIFT, &message);
     }
     qn_buf_release(&data->out);
@@ -308,7 +308,7 @@ static void send_test(struct train *train) {
         message.piece = (uint32_t)i;
         message.pieces = (uint32_t)pieces;
         message.count = (uint32_t)data->sifted.test.len;
-        message.bits = (ProtobufCBinaryData){len, data->out.data + at};
+        message.bits = (ProtobufCBinaryData){len, qn_buf_at(&data->out, at)};
         message.errors = session->key_errors;
         message.compared = session->key_compared;
         message.load = bb84_load_said(session->node);

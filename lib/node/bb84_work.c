@@ -286,9 +286,9 @@ static int look_up_pieces(struct bb84_data *data, const struct qn_stream *stream
         struct bb84_piece piece;
         memcpy(&piece, data->pieces.data + i, sizeof piece);
         uint32_t *found = data->pairs ? offset + n : offset;
-        rc = qn_sift_decode(data->in.data + at, piece.len, piece.count, least, end, found);
+        rc = qn_sift_decode(qn_buf_at(&data->in, at), piece.len, piece.count, least, end, found);
         at += piece.len;
-        if (rc == 0) rc = qn_bits_append_bytes(&data->bases, data->in.data + at, piece.bases_len, piece.count);
+        if (rc == 0) rc = qn_bits_append_bytes(&data->bases, qn_buf_at(&data->in, at), piece.bases_len, piece.count);
         at += piece.bases_len;
         n += piece.count;
         if (rc == 0 && piece.count > 0) least = (uint64_t)found[piece.count - 1] + 1;
