@@ -400,7 +400,7 @@ uint32_t ldpc_rows_for(uint32_t columns, uint32_t planes, double qber, bool fast
     /* Short codes are worse: by a hundredth with a fourth of the columns, and so on. */
     uint64_t thousandths = design->first;
     if (fast) thousandths += FAST_MORE;
-    for (uint32_t full = columns * planes; full < LDPC_MAX_COLUMNS * LDPC_MAX_PLANES; full *= 4) thousandths += 15;
+    for (uint32_t full = columns * planes; 2 * full <= LDPC_MAX_COLUMNS * LDPC_MAX_PLANES; full *= 4) thousandths += 15;
     uint64_t wanted = (limit / 1000 * thousandths + (1 << 23)) >> 24, most = columns - columns / 16 - 1;
     if (wanted < LDPC_MIN_ROWS) return LDPC_MIN_ROWS;
     return (uint32_t)(wanted > most ? most : wanted);

@@ -11,7 +11,7 @@ enum { CLIP = 31, CERTAIN = 127, MAX_SWEEPS = 80, PATIENCE = 12 };
 
 struct ldpc_decoder {
     int8_t *posterior; /* 64 a column, turned by turn[column]. */
-    int8_t *messages;  /* From checks, 64 an edge, turned as the check sees them. */
+    int8_t *messages;  /* From checks, 64 an edge, turned as the check sees them; or the kernel's own form of them. */
     int8_t *inputs;    /* Of one row. */
     uint8_t *turn;     /* As the last row of the column sees it: so each row leaves it to the next. */
     struct hop {
@@ -34,7 +34,7 @@ static size_t widest_row(const struct ldpc_code *code) {
 int ldpc_decoder_new(const struct ldpc_code *code, struct ldpc_decoder **ret_decoder) {
     size_t words = code->words, checks = code->checks;
     size_t head = (sizeof(struct ldpc_decoder) + 63) / 64 * 64;
-    size_t messages = (size_t)code->n_edges * code->planes;
+    size_t messages = (size_t)code->n_edges * code->planes + 2 * code->checks; /* Two more a check in either form. */
     size_t bytes = head + 64 * (words + messages + widest_row(code)) + 8 * (words + checks) +
                    sizeof(struct hop) * (size_t)code->n_edges + code->columns;
     bytes = (bytes + 63) / 64 * 64;
@@ -122,7 +122,8 @@ static inline __attribute__((always_inline)) uint32_t sweep_row(const struct ldp
     return odd;
 }
 
-static uint32_t portable_sweep(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome) {
+static inline __attribute__((always_inline)) uint32_t sweep_rows(const struct ldpc_code *code, struct ldpc_decoder *d,
+                                                                 const uint64_t *syndrome) {
     uint32_t odd = 0;
     for (uint32_t row = 0; row < code->rows; row++)
         for (uint32_t p = 0; p < code->planes; p++)
@@ -130,8 +131,13 @@ static uint32_t portable_sweep(const struct ldpc_code *code, struct ldpc_decoder
     return odd;
 }
 
+static uint32_t portable_sweep(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome) {
+    return sweep_rows(code, d, syndrome);
+}
+
 static void portable_start(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *words,
                            const uint64_t *known) {
+    memset(d->messages, 0, 64 * (size_t)code->n_edges * code->planes);
     for (uint32_t c = 0; c < code->words; c++) {
         unsigned turn = d->turn[c / code->planes];
         uint64_t word = ldpc_rotate(words[c], turn), certain = ldpc_rotate(known[c], turn);
@@ -157,34 +163,55 @@ static const struct ldpc_kernels portable = {"portable", portable_start, portabl
 
 #define WIDE __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
 
+/* What a check said, in a fourth of the room, which is what bounds the speed: to the bits that were least certain
+ * `own`, to the others `most`; and to which of them with a minus. */
+struct said {
+    uint64_t least, minus;
+};
+struct worths {
+    int8_t most[64], own[64];
+};
+
+static struct worths *worths_of(struct ldpc_decoder *d) { return (struct worths *)(void *)d->messages; }
+static struct said *said_of(const struct ldpc_code *code, struct ldpc_decoder *d) {
+    return (struct said *)(void *)(d->messages + sizeof(struct worths) * code->checks);
+}
+
 static inline WIDE uint32_t wide_row(const struct ldpc_code *code, struct ldpc_decoder *d, uint32_t row, uint32_t plane,
                                      uint64_t syndrome) {
     const __m512i zero = _mm512_setzero_si512(), scale = _mm512_loadu_si512(d->scale);
     const uint8_t *order = d->order;
     int8_t *posterior = d->posterior, *inputs = d->inputs;
-    const struct hop *hops = d->hops; /* Kept here, for stores of bytes might change what d has. */
-    uint32_t first = code->row_start[row], end = code->row_start[row + 1], planes = code->planes;
-    int8_t *messages = d->messages + 64 * ((size_t)first * planes + plane);
+    uint32_t first = code->row_start[row], width = code->row_start[row + 1] - first, planes = code->planes;
+    const struct hop *hops = d->hops + first; /* Kept here, for stores of bytes might change what d has. */
+    struct said *said = said_of(code, d) + (size_t)first * planes + (size_t)plane * width;
+    struct worths *worths = worths_of(d) + (size_t)row * planes + plane;
+    __m512i most = _mm512_load_si512(worths->most), own = _mm512_load_si512(worths->own);
     __m512i least = _mm512_set1_epi8(CLIP), second = least, sign = _mm512_movm_epi8(syndrome);
-    for (uint32_t e = first; e < end; e++) {
+    for (uint32_t e = 0; e < width; e++) {
         __m512i turned = _mm512_permutexvar_epi8(_mm512_loadu_si512(order + hops[e].turn),
                                                  _mm512_load_si512(posterior + place(&hops[e], plane, planes)));
-        __m512i message = _mm512_load_si512(messages + 64 * (size_t)((e - first) * planes));
+        __m512i message = _mm512_mask_blend_epi8(said[e].least, most, own);
+        message = _mm512_mask_sub_epi8(message, said[e].minus, zero, message);
         __m512i value = _mm512_subs_epi8(turned, message), worth = _mm512_abs_epi8(value); /* 128 of -128. */
-        _mm512_store_si512(inputs + 64 * (size_t)(e - first), value);
+        _mm512_store_si512(inputs + 64 * (size_t)e, value);
         sign = _mm512_xor_si512(sign, value);
         second = _mm512_min_epu8(second, _mm512_max_epu8(worth, least));
         least = _mm512_min_epu8(least, worth);
     }
-    __m512i most = _mm512_permutexvar_epi8(least, scale), own = _mm512_permutexvar_epi8(second, scale);
+    most = _mm512_permutexvar_epi8(least, scale);
+    own = _mm512_permutexvar_epi8(second, scale);
     most = _mm512_mask_subs_epu8(most, _mm512_cmpeq_epu8_mask(second, least), most, _mm512_set1_epi8(1));
-    for (uint32_t e = first; e < end; e++) {
-        __m512i value = _mm512_load_si512(inputs + 64 * (size_t)(e - first));
+    _mm512_store_si512(worths->most, most);
+    _mm512_store_si512(worths->own, own);
+    for (uint32_t e = 0; e < width; e++) {
+        __m512i value = _mm512_load_si512(inputs + 64 * (size_t)e);
         __mmask64 is_least = _mm512_cmple_epu8_mask(_mm512_abs_epi8(value), least);
-        __m512i said = _mm512_mask_blend_epi8(is_least, most, own);
-        said = _mm512_mask_sub_epi8(said, _mm512_movepi8_mask(_mm512_xor_si512(sign, value)), zero, said);
-        _mm512_store_si512(messages + 64 * (size_t)((e - first) * planes), said);
-        _mm512_store_si512(posterior + place(&hops[e], plane, planes), _mm512_adds_epi8(value, said));
+        __mmask64 minus = _mm512_movepi8_mask(_mm512_xor_si512(sign, value));
+        __m512i message = _mm512_mask_blend_epi8(is_least, most, own);
+        message = _mm512_mask_sub_epi8(message, minus, zero, message);
+        said[e] = (struct said){is_least, minus};
+        _mm512_store_si512(posterior + place(&hops[e], plane, planes), _mm512_adds_epi8(value, message));
     }
     return (uint32_t)__builtin_popcountll(_mm512_movepi8_mask(sign));
 }
@@ -201,6 +228,8 @@ static WIDE void wide_start(const struct ldpc_code *code, struct ldpc_decoder *d
                             const uint64_t *known) {
     const __m512i zero = _mm512_setzero_si512(), certain = _mm512_set1_epi8(CERTAIN);
     const __m512i channel = _mm512_set1_epi8((char)code->channel);
+    memset(worths_of(d), 0, sizeof(struct worths) * code->checks);
+    memset(said_of(code, d), 0, sizeof(struct said) * (size_t)code->n_edges * code->planes);
     for (uint32_t c = 0; c < code->words; c++) {
         unsigned turn = d->turn[c / code->planes];
         __m512i worth = _mm512_mask_mov_epi8(channel, ldpc_rotate(known[c], turn), certain);
@@ -283,7 +312,6 @@ static void find_certainty(const struct ldpc_code *code, struct ldpc_decoder *d,
 
 unsigned ldpc_decode(const struct ldpc_kernels *kernels, const struct ldpc_code *code, struct ldpc_decoder *d,
                      const uint64_t *syndrome, const uint64_t *known, uint64_t *words, uint8_t *ret_certainty) {
-    memset(d->messages, 0, 64 * (size_t)code->n_edges * code->planes);
     kernels->start(code, d, words, known);
     uint32_t odd = failing(kernels, code, d, syndrome), fewest = odd;
     unsigned waited = 0;
