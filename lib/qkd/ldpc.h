@@ -25,7 +25,7 @@
  *   first    position; then count - 1 differences of at least 1
  * The answer holds the bits in that order: 64 for each word of a syndrome, then LDPC_SUM_BITS of a sum of the frame, by
  * which a wrong word of the same syndrome is noticed; such a frame is asked for in full. */
-enum { LDPC_FRAME_BITS = 1 << 18, LDPC_FAST_FRAME_BITS = 1 << 16, LDPC_ASK_BITS = 16000, LDPC_SUM_BITS = 32 };
+enum { LDPC_FRAME_BITS = 1 << 18, LDPC_ASK_BITS = 16000, LDPC_SUM_BITS = 32 };
 
 struct ldpc_config {
     double qber; /* Both ends need the same: it says how many rows the code has. Clamped to 0.0001 .. 0.25. */

@@ -10,8 +10,7 @@ int ldpc_frames_init(struct ldpc_frames *frames, const struct ldpc_config *confi
     *frames = (struct ldpc_frames){.len = len};
     if (len > QN_RECONCILE_MAX_BITS) return -QN_EINVAL;
     if (len == 0) return 0;
-    size_t most = config->fast ? LDPC_FAST_FRAME_BITS : LDPC_FRAME_BITS;
-    frames->count = (uint32_t)((len + most - 1) / most);
+    frames->count = (uint32_t)((len + LDPC_FRAME_BITS - 1) / LDPC_FRAME_BITS);
     frames->bits = (uint32_t)((len + frames->count - 1) / frames->count);
     uint32_t words = (frames->bits + LDPC_LIFT - 1) / LDPC_LIFT, planes = 1;
     while (words > LDPC_MAX_COLUMNS * planes) planes *= 2;
