@@ -189,7 +189,7 @@ static const double CASCADE_TRIPS = 200, FAST_TRIPS = 120;
 /* Waiting for round trips may take this part of the time that work takes, for then blocks side by side hide it; or so
  * long, which only makes keys come a little later. */
 static const double WAIT = 0.5, WAIT_NS = 50e6;
-/* Up to how many jobs a thread there is time for LDPC, which takes eight times as long as Cascade, or three times. */
+/* Up to how many jobs a thread there is time for LDPC, which takes four times as long as Cascade, or twice. */
 static const double LDPC_LOAD = 1, LDPC_FAST_LOAD = 1.5;
 
 enum qn_reconcile_method qn_reconcile_choose(const struct qn_reconcile_situation *situation) {
