@@ -57,15 +57,17 @@ static int row(struct bench *bench, unsigned n_links, int exponent) {
     struct totals totals;
     double took_s, blocks = 1;
     size_t len = (size_t)snprintf(yaml, sizeof yaml,
-                                  "version: 1\nnetwork: bench\ntime_scale: 100000\nnodes:\n  n0: {role: detector}\n");
+                                  "version: 1\nnetwork: bench\ntime_scale: 100000\nnodes:\n  n0: {role: detector, "
+                                  "efficiency: 50%%, dark_rate: 100Hz, gate_window: 1ns}\n");
     for (unsigned i = 1; i <= n_links; i++)
-        len += (size_t)snprintf(yaml + len, sizeof yaml - len, "  n%u: {role: source}\n", i);
+        len += (size_t)snprintf(yaml + len, sizeof yaml - len,
+                                "  n%u: {role: source, source: weak-coherent, clock: 2.5GHz}\n", i);
     len += (size_t)snprintf(yaml + len, sizeof yaml - len, "links:\n");
     for (unsigned i = 1; i <= n_links; i++)
-        len += (size_t)snprintf(
-            yaml + len, sizeof yaml - len,
-            "  l%u: {between: [n%u, n0], kind: bb84, length: 10km, preset: rusca2018, block_size: 1e%d}\n", i, i,
-            exponent);
+        len += (size_t)snprintf(yaml + len, sizeof yaml - len,
+                                "  l%u: {between: [n%u, n0], kind: bb84, length: 10km, misalignment: 0.5%%, protocol: "
+                                "one-decoy, block_size: 1e%d}\n",
+                                i, i, exponent);
     if (network_up(&network, bench, yaml) < 0) return -1;
     int rc = run_all(&network, 1, &totals, &took_s); /* Tells how many last bench->seconds. */
     if (rc == 0) blocks = bench->seconds / took_s + 1;
