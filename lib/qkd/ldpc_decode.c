@@ -12,7 +12,7 @@ enum { CLIP = 31, CERTAIN = 127, MAX_SWEEPS = 80, PATIENCE = 12 };
 struct ldpc_decoder {
     int8_t *posterior; /* 64 a column, turned by turn[column]. */
     int8_t *messages;  /* From checks, 64 an edge, turned as the check sees them; or the kernel's own form of them. */
-    int8_t *inputs;    /* Of one row. */
+    int8_t *inputs;    /* Of one row, 128 an edge. */
     uint8_t *turn;     /* As the last row of the column sees it: so each row leaves it to the next. */
     struct hop {
         uint32_t column;     /* Bytes. */
@@ -35,7 +35,7 @@ int ldpc_decoder_new(const struct ldpc_code *code, struct ldpc_decoder **ret_dec
     size_t words = code->words, checks = code->checks;
     size_t head = (sizeof(struct ldpc_decoder) + 63) / 64 * 64;
     size_t messages = (size_t)code->n_edges * code->planes + 2 * code->checks; /* Two more a check in either form. */
-    size_t bytes = head + 64 * (words + messages + widest_row(code)) + 8 * (words + checks) +
+    size_t bytes = head + 64 * (words + messages + 2 * widest_row(code)) + 8 * (words + checks) +
                    sizeof(struct hop) * (size_t)code->n_edges + code->columns;
     bytes = (bytes + 63) / 64 * 64;
     struct ldpc_decoder *d = aligned_alloc(64, bytes);
@@ -46,7 +46,7 @@ int ldpc_decoder_new(const struct ldpc_code *code, struct ldpc_decoder **ret_dec
     d->posterior = (int8_t *)d + head;
     d->messages = d->posterior + 64 * words;
     d->inputs = d->messages + 64 * messages;
-    d->hard = (uint64_t *)(void *)(d->inputs + 64 * widest_row(code));
+    d->hard = (uint64_t *)(void *)(d->inputs + 128 * widest_row(code));
     d->parity = d->hard + words;
     d->hops = (struct hop *)(void *)(d->parity + checks);
     d->turn = (uint8_t *)(d->hops + code->n_edges);
@@ -161,6 +161,101 @@ static const struct ldpc_kernels portable = {"portable", portable_start, portabl
 #ifdef __x86_64__
 #include <immintrin.h>
 
+/* ---- AVX2: 64 numbers are two vectors. */
+
+#define HALF __attribute__((target("avx2")))
+
+static inline HALF __m256i half_load(const void *from) { return _mm256_loadu_si256(from); }
+static inline HALF void half_store(void *to, __m256i v) { _mm256_storeu_si256(to, v); }
+
+/* Bytes of which bit 7 is each bit's. */
+static inline HALF __m256i half_spread(uint32_t bits) {
+    const __m256i byte = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3,
+                                          3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+    __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+}
+
+/* d->scale of numbers up to CLIP. */
+static inline HALF __m256i half_scale(const struct ldpc_decoder *d, __m256i worth) {
+    __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)d->scale));
+    __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(d->scale + 16)));
+    return _mm256_blendv_epi8(_mm256_shuffle_epi8(low, worth), _mm256_shuffle_epi8(high, worth),
+                              _mm256_cmpgt_epi8(worth, _mm256_set1_epi8(15)));
+}
+
+static inline HALF uint32_t half_row(const struct ldpc_code *code, struct ldpc_decoder *d, uint32_t row, uint32_t plane,
+                                     uint64_t syndrome) {
+    const __m256i one = _mm256_set1_epi8(1);
+    uint32_t first = code->row_start[row], width = code->row_start[row + 1] - first, planes = code->planes;
+    const struct hop *hops = d->hops + first;
+    int8_t *messages = d->messages + 64 * ((size_t)first * planes + plane), *inputs = d->inputs;
+    /* Twice in a row, to be read from where it turns to; all first, as it takes a while until that can be read. */
+    for (uint32_t e = 0; e < width; e++) {
+        const int8_t *posterior = d->posterior + place(&hops[e], plane, planes);
+        for (int h = 0; h < 4; h++) half_store(inputs + 128 * (size_t)e + 32 * h, half_load(posterior + 32 * (h % 2)));
+    }
+    __m256i least[2], second[2], most[2], own[2], sign[2], value[2];
+    for (int h = 0; h < 2; h++) {
+        least[h] = second[h] = _mm256_set1_epi8(CLIP);
+        sign[h] = half_spread((uint32_t)(syndrome >> (32 * h)));
+    }
+    for (uint32_t e = 0; e < width; e++) {
+        int8_t *input = inputs + 128 * (size_t)e;
+        const int8_t *message = messages + 64 * (size_t)e * planes;
+        for (int h = 0; h < 2; h++)
+            value[h] = _mm256_subs_epi8(half_load(input + hops[e].turn + 32 * h), half_load(message + 32 * h));
+        for (int h = 0; h < 2; h++) {
+            __m256i worth = _mm256_abs_epi8(value[h]); /* 128 of -128. */
+            half_store(input + 32 * h, value[h]);
+            sign[h] = _mm256_xor_si256(sign[h], value[h]);
+            second[h] = _mm256_min_epu8(second[h], _mm256_max_epu8(worth, least[h]));
+            least[h] = _mm256_min_epu8(least[h], worth);
+        }
+    }
+    for (int h = 0; h < 2; h++) {
+        own[h] = half_scale(d, second[h]);
+        most[h] = half_scale(d, least[h]);
+        most[h] = _mm256_subs_epu8(most[h], _mm256_and_si256(_mm256_cmpeq_epi8(second[h], least[h]), one));
+    }
+    for (uint32_t e = 0; e < width; e++) {
+        int8_t *message = messages + 64 * (size_t)e * planes,
+               *posterior = d->posterior + place(&hops[e], plane, planes);
+        for (int h = 0; h < 2; h++) {
+            __m256i input = half_load(inputs + 128 * (size_t)e + 32 * h), worth = _mm256_abs_epi8(input);
+            __m256i is_least = _mm256_cmpeq_epi8(_mm256_min_epu8(worth, least[h]), worth);
+            __m256i said = _mm256_blendv_epi8(most[h], own[h], is_least);
+            said = _mm256_sign_epi8(said, _mm256_or_si256(_mm256_xor_si256(sign[h], input), one));
+            half_store(message + 32 * h, said);
+            half_store(posterior + 32 * h, _mm256_adds_epi8(input, said));
+        }
+    }
+    return (uint32_t)(__builtin_popcount((unsigned)_mm256_movemask_epi8(sign[0])) +
+                      __builtin_popcount((unsigned)_mm256_movemask_epi8(sign[1])));
+}
+
+static HALF uint32_t half_sweep(const struct ldpc_code *code, struct ldpc_decoder *d, const uint64_t *syndrome) {
+    uint32_t odd = 0;
+    for (uint32_t row = 0; row < code->rows; row++)
+        for (uint32_t p = 0; p < code->planes; p++)
+            odd += half_row(code, d, row, p, syndrome[(size_t)row * code->planes + p]);
+    return odd;
+}
+
+static HALF void half_hard(const struct ldpc_code *code, struct ldpc_decoder *d) {
+    for (uint32_t c = 0; c < code->words; c++) {
+        const int8_t *posterior = d->posterior + 64 * (size_t)c;
+        uint64_t low = (uint32_t)_mm256_movemask_epi8(half_load(posterior));
+        uint64_t high = (uint32_t)_mm256_movemask_epi8(half_load(posterior + 32));
+        d->hard[c] = ldpc_rotate(low | high << 32, 0u - d->turn[c / code->planes]);
+    }
+}
+
+static const struct ldpc_kernels half = {"avx2", portable_start, half_sweep, half_hard};
+
+/* ---- AVX-512. */
+
 #define WIDE __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
 
 /* What a check said, in a fourth of the room, which is what bounds the speed: to the bits that were least certain
@@ -255,7 +350,8 @@ static bool has_wide(void) {
 const struct ldpc_kernels *ldpc_kernels_at(size_t index) {
     if (index == 0) return &portable;
 #ifdef __x86_64__
-    if (index == 1 && has_wide()) return &wide;
+    if (index == 1 && __builtin_cpu_supports("avx2")) return &half;
+    if (index == 2 && has_wide()) return &wide;
 #endif
     return NULL;
 }
