@@ -52,7 +52,8 @@ static const char help[] =
     "  -h, --help             show this and exit\n"
     "\n"
     "Signals: SIGTERM and SIGINT stop the node in an orderly way, a second one at once; SIGHUP takes\n"
-    "new initial secrets and checks the topology file again. Exit status: 0 ok, 1 runtime error, 2 usage or configuration.\n";
+    "new initial secrets and checks the topology file again. Exit status: 0 ok, 1 runtime error, 2 usage or\n"
+    "configuration.\n";
 
 static int genkey(void) {
     uint8_t key[32];

@@ -541,8 +541,8 @@ struct qn_node {
     uint64_t next_job;
     unsigned threads, n_jobs; /* n_jobs: with the driver. */
     double load;              /* Jobs with the driver for each thread, on average of the last few dozen. */
-    struct keys *keys; /* keys.h */
-    bool wipe_actions; /* They hold a secret key. */
+    struct keys *keys;        /* keys.h */
+    bool wipe_actions;        /* They hold a secret key. */
     bool stopping, stopped;
     bool wake_links;
     size_t n_waits;
