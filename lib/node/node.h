@@ -64,8 +64,8 @@ enum qn_event_type {
     QN_EVENT_PEER_GONE,    /* peer, incarnation: over, since the driver has met a newer one */
     QN_EVENT_STOP,         /* Begin an orderly end. */
     QN_EVENT_STORED,       /* number: this change is durable, as all before it; bytes: the key, of a TAKE */
-    QN_EVENT_SECRET,       /* peer, bytes: an initial secret, given while the node runs. One that is known is no news. */
-    QN_EVENT_STORE_FAULT,  /* error: changes cannot be made durable; 0: they can again */
+    QN_EVENT_SECRET,      /* peer, bytes: an initial secret, given while the node runs. One that is known is no news. */
+    QN_EVENT_STORE_FAULT, /* error: changes cannot be made durable; 0: they can again */
 };
 
 struct qn_event {
