@@ -32,6 +32,7 @@ static void made_up_questions(struct game *game) {
     FUZZ_CHECK(rc == 0 || rc == -QN_EPROTOCOL);
     FUZZ_CHECK(qn_cascade_source_disclosed(game->source) == before + (rc == 0 ? count : 0));
     FUZZ_CHECK(parities.len == (rc == 0 ? qn_bits_bytes(count) : 0));
+    game->lied = true; /* What the corrector asks about parts may no longer fit. */
     qn_buf_release(&parities);
 }
 
@@ -51,7 +52,7 @@ static bool round_trip(struct game *game) {
             int rc = qn_cascade_answer(game->source, ranges.data, ranges.len, count, &parities);
             FUZZ_CHECK(rc == 0 || (rc == -QN_EPROTOCOL && parities.len == 0));
             ranges.data[at] = was;
-            game->lied = game->lied || rc == 0;
+            game->lied = true;
         }
         if (parities.len == 0) {
             int rc = qn_cascade_answer(game->source, ranges.data, ranges.len, count, &parities);
@@ -95,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         while (!fuzz_done(&game.in)) made_up_questions(&game);
     unsigned rounds = 0;
     while (!qn_cascade_is_done(game.corrector) && round_trip(&game)) FUZZ_CHECK(++rounds < 5000);
-    FUZZ_CHECK(game.lied || (how & 8) || qn_cascade_is_done(game.corrector));
+    FUZZ_CHECK(game.lied || qn_cascade_is_done(game.corrector));
     FUZZ_CHECK(qn_cascade_key(game.corrector, &corrected) == 0 && corrected.len == n);
     qn_cascade_free(game.corrector);
     qn_cascade_source_free(game.source);
