@@ -6,6 +6,7 @@
  *
  * Failure modes. A session that comes up while another is live replaces it: the peer knows better that the old one is
  * dead. A session of a new incarnation ends the old one on both lanes first: SESSION_DOWN, PEER_GONE, then SESSION_UP;
+ * so, but for the last, does a Close that says the process stops;
  * sessions of an incarnation that has ended are refused from then on. A session that ends at once counts as a failed
  * attempt, so two nodes that cannot agree do not spin. A queue above CONN_QUEUE_SOFT stops the clients of this node,
  * who are where work comes from (stopping the other peers' sessions instead could lock up a ring of nodes that wait for
@@ -80,6 +81,7 @@ static int error_of(const struct conn_end *end) {
 
 static void lane_dial(struct lane *lane);
 static void lane_detach(struct lane *lane, int error);
+static void end_incarnation(struct peer *peer, int error);
 static const struct conn_ops live_ops, dialing_ops;
 
 static bool lane_wants_dial(const struct lane *lane) {
@@ -221,6 +223,7 @@ static void on_live_closed(struct conn *conn, const struct conn_end *end) {
     log_write(&lane->peer->daemon->log, level, "session_down", lane->peer->name, "%s session ended: %s%s%s",
               plane_names[lane->plane], qn_err_what(error), *end->detail != '\0' ? ": " : "", end->detail);
     lane_detach(lane, error);
+    if (error == -QN_ESHUTDOWN && lane->peer->is_known) end_incarnation(lane->peer, error);
 }
 
 static void on_live_open(struct conn *conn) { (void)conn; /* Ops are changed after it has opened. */ }
@@ -253,14 +256,18 @@ static bool is_over(const struct peer *peer, uint64_t incarnation) {
     return false;
 }
 
-/* Another process runs under the peer's name: whatever the old one knew is gone. */
-static void end_incarnation(struct peer *peer) {
+/* The process that ran under the peer's name is over: another runs (0), or it has stopped (-QN_ESHUTDOWN). Whatever it
+ * knew is gone, so nobody has to wait until it is missed. */
+static void end_incarnation(struct peer *peer, int error) {
+    const char *why = error == 0 ? "a newer incarnation is here" : "farewell was said on the other session";
     for (int plane = 0; plane < 2; plane++)
-        lane_end(&peer->lanes[plane], QNET__V1__CLOSE_REASON__CLOSE_REASON_REPLACED, "a newer incarnation is here",
-                 -QN_ECLOSED);
+        lane_end(&peer->lanes[plane], QNET__V1__CLOSE_REASON__CLOSE_REASON_REPLACED, why, -QN_ECLOSED);
     peer->over[peer->n_over++ % PEER_OVER_MAX] = peer->incarnation;
-    log_write(&peer->daemon->log, LOG_INFO, "peer_gone", peer->name, "it has been restarted");
-    struct qn_event event = {.type = QN_EVENT_PEER_GONE, .peer = peer->node, .incarnation = peer->incarnation};
+    peer->is_known = false;
+    log_write(&peer->daemon->log, LOG_INFO, "peer_gone", peer->name,
+              error == 0 ? "it has been restarted" : "it has stopped");
+    struct qn_event event = {
+        .type = QN_EVENT_PEER_GONE, .peer = peer->node, .incarnation = peer->incarnation, .error = error};
     daemon_event(peer->daemon, &event);
 }
 
@@ -284,7 +291,7 @@ void lane_take(struct lane *lane, struct conn *conn) {
         lane_retry(lane);
         return;
     }
-    if (peer->is_known && peer->incarnation != conn->incarnation) end_incarnation(peer);
+    if (peer->is_known && peer->incarnation != conn->incarnation) end_incarnation(peer, 0);
     lane_end(lane, QNET__V1__CLOSE_REASON__CLOSE_REASON_REPLACED, "a newer session took over", -QN_ECLOSED);
     peer->is_known = true;
     peer->incarnation = conn->incarnation;

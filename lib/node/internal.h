@@ -167,7 +167,8 @@ void lives_tell_plane(struct qn_node *node); /* A new one: of all lives that are
 void lives_tell(struct qn_node *node, uint16_t peer, enum qn_plane_id plane);
 void lives_tell_fenced(struct qn_node *node, struct remote *remote, uint64_t incarnation);
 int lives_declare(struct qn_node *node, uint16_t id, Qnet__V1__DownCause cause); /* -QN_ENOT_FOUND: never met. */
-void lives_replaced(struct qn_node *node, uint16_t id, uint64_t incarnation);
+bool lives_alone(const struct qn_node *node); /* No neighbour lives, as far as is known. */
+void lives_replaced(struct qn_node *node, uint16_t id, uint64_t incarnation, bool left);
 void lives_on_message(struct qn_node *node, uint16_t from, bool from_the_dead, const Qnet__V1__Downs *m);
 
 /* ---- operations on qubits ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lives of nodes that are over (R0). A life ends, for everybody and for ever, when a newer incarnation of the node is
- * met, when an operator says so, or when the node is missed and was unreachable for too long (reach.c). Whoever finds
- * that out tells its neighbours before anything else, they tell theirs, and each is told again when a session comes up:
- * so nobody goes on with a life that another has given up.
+ * met, when it says farewell as it stops, when an operator says so, or when the node is missed and was unreachable for
+ * too long (reach.c). Whoever finds that out tells its neighbours before anything else, they tell theirs, and each is
+ * told again when a session comes up: so nobody goes on with a life that another has given up.
  *
  * A node whose own life was declared over may still be running (it was stopped, or cut off). It is told so by the first
  * that it speaks to, drops every quantum state, fails what its users asked for with -QN_EFENCED, and goes on as a new
@@ -181,8 +181,9 @@ static void say(struct qn_node *node, uint16_t id, const struct verdict *verdict
         node_event(node, LEVEL_WARNING, "peer_gone", node_name(node, id),
                    "its life %016llx is over: an operator said so at %s", life, by);
     else
-        node_event(node, LEVEL_WARNING, "peer_gone", node_name(node, id), "its life %016llx is over: it started anew",
-                   life);
+        node_event(node, verdict->cause == CAUSE(LEFT) ? LEVEL_INFO : LEVEL_WARNING, "peer_gone", node_name(node, id),
+                   "its life %016llx is over: it %s", life,
+                   verdict->cause == CAUSE(LEFT) ? "has stopped" : "started anew");
 }
 
 static void end_life(struct qn_node *node, struct remote *remote, const struct verdict *verdict) {
@@ -235,14 +236,25 @@ bool lives_meet(struct qn_node *node, struct remote *remote, uint64_t incarnatio
     return true;
 }
 
-void lives_replaced(struct qn_node *node, uint16_t id, uint64_t incarnation) { /* As the driver has found out. */
+/* As the driver has found out: by a newer incarnation, or by the farewell of one that stops (`left`). */
+void lives_replaced(struct qn_node *node, uint16_t id, uint64_t incarnation, bool left) {
     struct remote *remote = &node->remotes[id];
     struct verdict verdict = {.incarnation = incarnation,
                               .by = node->self,
                               .by_incarnation = node->incarnation,
                               .weight = UINT32_MAX,
-                              .cause = CAUSE(RESTARTED)};
+                              .cause = left ? CAUSE(LEFT) : CAUSE(RESTARTED)};
     if (incarnation != 0 && !lives_is_over(remote, incarnation)) end_life(node, remote, &verdict);
+}
+
+/* Where everybody stops at once, whoever is last has nobody left to hand anything over to. One that is only away may
+ * come back. */
+bool lives_alone(const struct qn_node *node) {
+    for (size_t i = 0; i < node->n_neighbours; i++) {
+        const struct neighbour *neighbour = &node->neighbours[i];
+        if (node->remotes[neighbour->id].incarnation != 0 || neighbour->open[0] || neighbour->open[1]) return false;
+    }
+    return true;
 }
 
 int lives_declare(struct qn_node *node, uint16_t id, cause_type cause) {

@@ -256,7 +256,7 @@ static void settle(struct qn_node *node) {
         }
         break;
     }
-    if (node->stopping && !node->stopped && qn_plane_leave(node->plane)) {
+    if (node->stopping && !node->stopped && (qn_plane_leave(node->plane) || lives_alone(node))) {
         node_flush_plane(node);
         node->stopped = true;
         node_act(node, (struct qn_action){.type = QN_ACTION_STOPPED}, NULL, 0);
@@ -301,7 +301,7 @@ int qn_node_step(struct qn_node *node, const struct qn_event *event, const struc
         bb84_on_job(node, event->job);
         break;
     case QN_EVENT_PEER_GONE:
-        lives_replaced(node, event->peer, event->incarnation);
+        lives_replaced(node, event->peer, event->incarnation, event->error == -QN_ESHUTDOWN);
         break;
     case QN_EVENT_STOP:
         begin_stop(node);

@@ -61,7 +61,7 @@ enum qn_event_type {
     QN_EVENT_REQUEST,      /* client, bytes: one packed ControlRequest */
     QN_EVENT_CLIENT_GONE,  /* client */
     QN_EVENT_JOB,          /* job (taken) */
-    QN_EVENT_PEER_GONE,    /* peer, incarnation: over, since the driver has met a newer one */
+    QN_EVENT_PEER_GONE,    /* peer, incarnation: over; error -QN_ESHUTDOWN: it has stopped; 0: a newer one was met */
     QN_EVENT_STOP,         /* Begin an orderly end. */
     QN_EVENT_STORED,       /* number: this change is durable, as all before it; bytes: the key, of a TAKE */
     QN_EVENT_SECRET,      /* peer, bytes: an initial secret, given while the node runs. One that is known is no news. */

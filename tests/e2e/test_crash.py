@@ -307,5 +307,45 @@ class Cycles(unittest.TestCase):
         print(f"# {CYCLES} cycles in {time.monotonic() - begin:.1f} s; left: {after_one}", file=sys.stderr)
 
 
+class Farewell(unittest.TestCase):
+    """Whoever stops in order says so: nobody waits for it until it is missed."""
+    NAMES = ("a", "r1", "r2", "r3", "c")
+
+    def chain(self):
+        lab = harness.Lab(*self.NAMES, link=LINK, roles={name: "repeater" for name in self.NAMES[1:-1]})
+        self.addCleanup(lab.close)
+        for node in lab.nodes.values():
+            node.start()
+        for node in lab.nodes.values():
+            node.wait_ready()
+        request = subprocess.Popen([QNETCTL, "--socket", lab["a"].control_path, "request-pair", "c", "--number", "9000000",
+                                    "--measure", "xz", "--quiet", "--timeout", "1000s"], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(request.stderr.close)
+        self.addCleanup(request.wait)
+        self.addCleanup(request.kill)
+        eventually(lambda: lab["c"].metric("qnetd_pairs_delivered_total") > 100, what="pairs")
+        return lab, request
+
+    def test_all_at_once(self):
+        """States in the middle of five nodes, all asked to stop: the last have nobody to hand them to, and do not wait."""
+        for _ in range(3):
+            lab, request = self.chain()
+            for node in lab.nodes.values():
+                node.signal(signal.SIGTERM)
+            for node in lab.nodes.values():
+                self.assertEqual(node.wait(), 0)
+                self.assertNotIn("stop_timeout", node.log())
+            self.assertIn("stopping", request.communicate(timeout=10)[1])
+
+    def test_one_end(self):
+        """Its neighbour hears it, tells the others, and what was asked for with it is answered at once."""
+        lab, request = self.chain()
+        self.assertEqual(lab["c"].stop(), 0)
+        eventually(lambda: "is over: it has stopped" in lab["a"].log(), what="the news, four nodes away")
+        self.assertIn("c", request.communicate(timeout=10)[1])
+        self.assertNotEqual(request.returncode, 0)
+
+
 if __name__ == "__main__":
     unittest.main()
