@@ -89,7 +89,7 @@ class Crashes(unittest.TestCase):
 
     def test_no_kill_loses_a_key_or_serves_it_twice(self):
         kills, seed = int(os.environ.get("QNETD_KEY_KILLS", "300")), random.randrange(1 << 32)
-        print(f"seed {seed}, {kills} kills")
+        print(f"# seed {seed}, {kills} kills")
         rng = random.Random(seed)
         with Pair() as lab:
             nodes = [lab["laser"], lab["bob"]]
@@ -117,7 +117,7 @@ class Crashes(unittest.TestCase):
             maker.join(40)
             self.assertFalse(maker.is_alive())
             self.check(nodes, maker.acknowledged, asked, served)
-            print(f"{len(maker.acknowledged)} keys acknowledged, {sum(map(len, served))} served, "
+            print(f"# {len(maker.acknowledged)} keys acknowledged, {sum(map(len, served))} served, "
                   f"{len(asked[0]) + len(asked[1]) - sum(map(len, served))} asked for without an answer")
 
     def try_to_take(self, nodes, end, key, asked, served):
