@@ -4,7 +4,8 @@
 
 /* What the files of the QKD protocol share; proto/README.md has its messages and states.
  *
- *   bb84.c             sessions: begin, end; which message goes where
+ *   bb84.c             sessions: what there are, how they end; which message goes where
+ *   bb84_start.c       how sessions begin, at the end that starts and at the one that is asked
  *   bb84_parameters.c  what the two ends agree on, and how large blocks and trains are
  *   bb84_send.c        messages out: transcripts, tags, and a queue for when the channel is full
  *   bb84_pairs.c       trains of entangled pairs (BBM92) in the place of pulses
@@ -215,6 +216,13 @@ struct block *bb84_find_block(const struct session *session, uint32_t number);
 struct train *bb84_find_train(const struct block *block, uint32_t number);
 void bb84_session_fail(struct session *session, int error, const char *text); /* The peer is not told. Frees it. */
 void bb84_session_done(struct session *session); /* If its user has all he wanted. May free it. */
+void bb84_session_free(struct session *session); /* Nobody is told. */
+
+/* bb84_start.c */
+void bb84_send_start(struct session *session);  /* Or later, if pads must be asked for first. May end the session. */
+void bb84_send_accept(struct session *session); /* The same at the other end. */
+void bb84_on_start(struct qn_node *node, uint16_t from, const Qnet__V1__QkdMessage *message);
+void bb84_on_accept(struct session *session, const Qnet__V1__QkdMessage *message);
 
 /* bb84_pairs.c: the end that asks heads the pairs' path and is the source, the far end is the detector. */
 bool bb84_is_of_pairs(const struct session *session);

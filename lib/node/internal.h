@@ -2,9 +2,9 @@
 #ifndef QN_NODE_INTERNAL_H
 #define QN_NODE_INTERNAL_H
 
-/* What the files of lib/node share. node.c turns events into calls of the protocols; transport.c carries envelopes;
- * pair.c keeps memories and pairs; station.c and link.c are the link layer; circuit.c the network layer; request.c,
- * teleport.c and bb84.c are what users ask for; control.c answers everything else they ask. */
+/* What the files of lib/node share. node.c turns events into calls of the protocols; transport.c and receive.c carry
+ * envelopes; pair.c keeps memories and pairs; station.c and link.c are the link layer; circuit.c the network layer;
+ * request.c, teleport.c and bb84.c are what users ask for; control.c answers everything else they ask. */
 
 #include "base/csprng.h"
 #include "base/err.h"
@@ -136,19 +136,23 @@ void fibre_free(struct held *held);                       /* All of the list. */
 void transport_send_plane(struct qn_node *node); /* Puts what the plane says on its channels. */
 int transport_init(struct qn_node *node);
 void transport_release(struct qn_node *node);
-int transport_on_envelope(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, const uint8_t *bytes,
-                          size_t len);
 void transport_on_session(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, bool up, uint64_t incarnation);
 bool transport_send_now(struct qn_node *node, uint16_t peer, enum qn_plane_id plane, Qnet__V1__Envelope *envelope);
 bool transport_send_away(struct qn_node *node, uint16_t to, Qnet__V1__Envelope *envelope);
 void transport_repeat(struct qn_node *node, struct way *way);
 void transport_start(struct qn_node *node);                                /* A new life of this node. */
 void transport_forget(struct qn_node *node, uint16_t peer);                /* Its incarnation is over. */
-void transport_deliver_local(struct qn_node *node);                        /* What the node sent to itself. */
 struct neighbour *node_neighbour(const struct qn_node *node, uint16_t id); /* NULL if it is none. */
 void transport_check(const struct qn_node *node);                          /* Asserts the limits of its queues. */
 bool transport_is_idle(const struct qn_node *node);
 bool node_can_reach(const struct qn_node *node, uint16_t id); /* The first hop of its classical channel is up. */
+uint16_t transport_hop(const struct way *way);                /* The neighbour it goes by, at present. */
+uint64_t transport_resend_after(const struct qn_node *node, const struct way *way); /* Without a word from there. */
+void transport_acknowledge(struct qn_node *node, struct way *way); /* Now, in an envelope without a body. */
+/* receive.c */
+int transport_on_envelope(struct qn_node *node, enum qn_plane_id plane, uint16_t peer, const uint8_t *bytes,
+                          size_t len);
+void transport_deliver_local(struct qn_node *node); /* What the node sent to itself. */
 
 /* ---- reach.c: who can be reached ---- */
 
@@ -427,7 +431,7 @@ void teleport_release_all(struct qn_node *node);
 
 int bb84_init(struct qn_node *node);
 void bb84_release(struct qn_node *node);
-void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m);
+void bb84_start(struct qn_node *node, uint64_t client, uint64_t id, const Qnet__V1__Bb84Request *m); /* bb84_start.c */
 /* `packed`: the bytes it came as, if there are any. */
 void bb84_on_message(struct qn_node *node, uint16_t from, Qnet__V1__QkdMessage *m, const ProtobufCBinaryData *packed);
 void bb84_on_old_message(struct qn_node *node, uint16_t from, const Qnet__V1__Bb84Message *m);

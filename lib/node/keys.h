@@ -83,7 +83,7 @@ const char *key_state_name(const struct key *key);
 
 void keys_take(struct qn_node *node, uint64_t client, uint64_t id, const uint8_t *key_id, size_t len);
 
-/* ---- for node.c and transport.c ---- */
+/* ---- for node.c and receive.c ---- */
 
 void keys_on_stored(struct qn_node *node, const struct qn_event *event);
 void keys_on_secret(struct qn_node *node, const struct qn_event *event);
