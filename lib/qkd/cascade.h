@@ -97,7 +97,8 @@ int qn_cascade_source_new(const struct qn_cascade_config *config, const struct q
 void qn_cascade_source_free(struct qn_cascade_source *source);
 /* Answers a message: appends qn_bits_bytes(count) bytes. -QN_EPROTOCOL, nothing appended or counted, if it is
  * malformed, leaves the key, or does not hold exactly `count` questions; also when it would disclose more than a bit
- * per bit of every pass, which no honest corrector asks. Give up then: of parts it may remember half of that message. */
+ * per bit of every pass, which no honest corrector asks. Give up then: of parts it may remember half of that
+ * message. */
 int qn_cascade_answer(struct qn_cascade_source *source, const uint8_t *ranges, size_t len, uint32_t count,
                       struct qn_buf *parities);
 uint64_t qn_cascade_source_disclosed(const struct qn_cascade_source *source);

@@ -57,7 +57,8 @@ struct flip { /* An error found, at `at` in the order of what its strip asked; x
     uint32_t strip, at, x;
 };
 
-struct strip_kernels;
+struct strip_kernels; /* The inner loops; those for this machine, or for any. */
+const struct strip_kernels *strip_best_kernels(bool portable);
 
 struct strips {
     struct plan plan;
@@ -71,6 +72,10 @@ struct strips {
     size_t n_flips, flips_cap;
     uint64_t corrected;
 };
+
+static inline struct cell *pass_cells(const struct strips *strips, const struct strip *strip, unsigned pass) {
+    return strip->cells + pass * strips->cells_per_pass;
+}
 
 /* Copies the key. -QN_EINVAL, -QN_ENOMEM. `portable`: without the instructions this machine may have (tests). */
 int strips_init(struct strips *strips, const struct qn_cascade_config *config, const struct qn_bits *key,
