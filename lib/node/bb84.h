@@ -39,6 +39,7 @@
 #define TRAIN_CLICKS 1048576.0 /* Wanted of a train: memory, and the length of a job, follow. */
 #define TRAINS_AT_ONCE 48      /* Sent and not yet verified. */
 #define BLOCKS_AT_ONCE 4
+#define SMALL_BLOCKS_AT_ONCE 16 /* That have few trains. */
 #define TRAINS_OF_NODE 64       /* Of all sessions that begin to run together: each gets its share,... */
 #define TRAINS_AT_ONCE_LEAST 2  /* ...but so many. */
 #define RECONCILE_AT_ONCE 24    /* Trains; more would only wait for each other... */
@@ -274,6 +275,7 @@ void bb84_drop_letters(struct qn_node *node, uint16_t to);
 /* bb84_train.c */
 void bb84_pump(struct session *session); /* Source: begins what there is room for. May end the session. */
 struct train *bb84_train_new(struct block *block, uint32_t number, enum train_step step); /* NULL: no memory. */
+uint64_t bb84_trains_of_block(const struct session *session);                             /* At least 1. */
 struct train *bb84_train_heard_of(struct session *session, uint32_t block,
                                   uint32_t train); /* Detector. NULL: not now. */
 void bb84_send_detections(struct train *train);

@@ -21,7 +21,7 @@
 
 struct block *bb84_block_new(struct session *session, uint32_t number) {
     struct block *block = calloc(1, sizeof *block);
-    uint64_t trains = (session->block_pulses + session->train_pulses - 1) / session->train_pulses;
+    uint64_t trains = bb84_trains_of_block(session);
     struct bb84_key *key = bb84_key_new((uint32_t)trains);
     uint32_t *wrong = calloc((size_t)trains, 2 * sizeof *wrong);
     if (block == NULL || key == NULL || wrong == NULL) {

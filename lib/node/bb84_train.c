@@ -83,10 +83,30 @@ static void emit(struct train *train) {
                session->busy_until_ns + (uint64_t)node_duration(link->length_km / link->light_speed_km_s));
 }
 
-/* Of a block the corrected bits are kept: where trains must be few, so must blocks. */
+uint64_t bb84_trains_of_block(const struct session *session) {
+    return (session->block_pulses + session->train_pulses - 1) / session->train_pulses;
+}
+
+/* Of a block the corrected bits are kept: where trains must be few, so must blocks. Of small ones it takes more to have
+ * as many trains. */
 static size_t blocks_most(const struct session *session) {
     size_t most = session->trains_most / (TRAINS_AT_ONCE / BLOCKS_AT_ONCE);
+    size_t small = session->trains_most / bb84_trains_of_block(session);
+    if (small > SMALL_BLOCKS_AT_ONCE) small = SMALL_BLOCKS_AT_ONCE;
+    if (small > most && !bb84_is_of_pairs(session)) most = small;
     return most < 1 ? 1 : most;
+}
+
+/* Where a number of secret bits is wanted, not many more are made. */
+static bool wants_block(const struct session *session) {
+    if (session->blocks_begun >= BLOCKS_MAX) return false;
+    if (session->blocks_wanted != 0) return session->blocks_begun < session->blocks_wanted;
+    uint64_t over = session->blocks_begun - session->n_blocks, coming = 0;
+    if (session->n_blocks >= BLOCKS_AT_ONCE) {
+        if (over == 0) return false;
+        coming = session->secret / over * session->n_blocks;
+    }
+    return session->secret < session->secret_wanted && coming < session->secret_wanted - session->secret;
 }
 
 static struct block *open_block(struct session *session) { /* The one that still has trains to send, or a new one. */
@@ -95,9 +115,7 @@ static struct block *open_block(struct session *session) { /* The one that still
         struct block *block = CONTAINER_OF(last, struct block, link);
         if (block->begun < block->n_trains && block->verdict == 0) return block;
     }
-    bool more = session->blocks_wanted != 0 ? session->blocks_begun < session->blocks_wanted
-                                            : session->secret < session->secret_wanted;
-    if (!more || session->n_blocks >= blocks_most(session) || session->blocks_begun >= BLOCKS_MAX) return NULL;
+    if (!wants_block(session) || session->n_blocks >= blocks_most(session)) return NULL;
     return bb84_block_new(session, ++session->blocks_begun);
 }
 
@@ -212,7 +230,7 @@ struct train *bb84_train_heard_of(struct session *session, uint32_t number, uint
         return NULL;
     struct block *block = bb84_find_block(session, number);
     if (block == NULL) {
-        if (number <= session->blocks_begun || session->n_blocks > 2 * BLOCKS_AT_ONCE) return NULL;
+        if (number <= session->blocks_begun || session->n_blocks > 2 * SMALL_BLOCKS_AT_ONCE) return NULL;
         block = bb84_block_new(session, number);
         session->blocks_begun = number;
     }

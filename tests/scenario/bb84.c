@@ -57,6 +57,33 @@ Test(bb84, gives_equal_keys_at_both_ends_whoever_asks) {
     }
 }
 
+/* Small blocks go side by side, many of them; the session ends with the one that makes it enough. */
+Test(bb84, makes_as_many_bits_as_are_wanted_and_not_many_more) {
+    static const char fast[] = "version: 1\nnetwork: fast\nnodes:\n"
+                               "  laser: {role: source, source: single-photon, clock: 2.5GHz}\n"
+                               "  bob: {role: detector, efficiency: 80%, dark_rate: 100Hz, gate_window: 0.1ns}\n"
+                               "links:\n  qkd: {between: [laser, bob], length: 10km, misalignment: 1%}\n";
+    struct network *network = network_new(fast, 205, 20000, true);
+    Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
+    Qnet__V1__Bb84Request m = QNET__V1__BB84_REQUEST__INIT;
+    request.body_case = QNET__V1__CONTROL_REQUEST__BODY_BB84;
+    request.bb84 = &m;
+    m.peer = (char *)(uintptr_t) "bob";
+    m.block_pulses = 400000;
+    m.timeout_ns = UINT64_C(10000000000000);
+    for (uint64_t n = 1; n <= 12; n += 11) {
+        m.secret_bits = n * 30000;
+        const Qnet__V1__ControlResponse *response = network_wait(network, network_ask(network, "laser", &request), 600);
+        cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY);
+        const Qnet__V1__Bb84Summary *sum = response->bb84_summary;
+        uint64_t block = sum->secret / sum->blocks;
+        cr_assert_geq(sum->secret, m.secret_bits);
+        cr_assert_leq(sum->secret, m.secret_bits + 2 * block, "%lu of %lu bits, %lu a block",
+                      (unsigned long)sum->secret, (unsigned long)m.secret_bits, (unsigned long)block);
+    }
+    network_free(network);
+}
+
 Test(bb84, an_eavesdropper_shows_as_predicted) {
     static const double fractions[4] = {0, 0.1, 0.5, 1};
     for (int i = 0; i < 4; i++) {

@@ -353,8 +353,8 @@ Test(qkd, auto_goes_by_load) {
         "links:\n  qkd: {between: [laser, bob], length: 250km, loss: 0.004dB/km, misalignment: 1%}\n";
     static const struct {
         unsigned threads, most_ms; /* A job takes up to so long. */
-        const char *most;          /* The method that takes least work of those used. */
-    } cases[] = {{0, 500, "ldpc"}, {64, 500, "ldpc"}, {1, 500, "cascade-fast"}};
+        const char *most;          /* The method that is used most. */
+    } cases[] = {{0, 500, "ldpc"}, {64, 500, "ldpc"}, {6, 500, "ldpc-fast"}, {1, 500, "cascade-fast"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct network *network =
             network_new_with_threads(long_link, 370, cases[i].threads, cases[i].most_ms * UINT64_C(1000000));
@@ -369,12 +369,7 @@ Test(qkd, auto_goes_by_load) {
             most += strcmp(method, cases[i].most) == 0;
         }
         printf("# %u threads: ldpc %u times, ldpc-fast %u, %s %u\n", cases[i].threads, ldpc, fast, cases[i].most, most);
-        cr_expect_gt(ldpc, 0, "the load comes with the work");
-        cr_expect_gt(most, 0);
-        if (strcmp(cases[i].most, "ldpc") == 0)
-            cr_expect_eq(ldpc, BLOCKS);
-        else
-            cr_expect_gt(fast, 0);
+        cr_expect(i < 2 ? most == BLOCKS : most > BLOCKS / 2);
         network_free(network);
     }
 }

@@ -277,7 +277,7 @@ int bench_bb84(struct bench *bench) {
     if (rc < 0) return rc;
     if (sum.secret == 0) return bench_fail(bench, "no secret bits");
     bench_row(bench, "bb84-sifted", (double)sum.sifted / took_s, "bit/s", cpu,
-              "round trips of Cascade, three blocks at a time; worker threads");
+              "round trips of Cascade; worker threads");
     bench_row(bench, "bb84-secret", (double)sum.secret / took_s, "bit/s", cpu, "the same, less what was disclosed");
     return 0;
 }
