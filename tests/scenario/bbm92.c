@@ -27,21 +27,6 @@ static struct network *chain(unsigned repeaters, double fidelity, uint64_t seed,
     return check ? network_new_with_secret(yaml, seed, 5000, 4096) : network_new_unchecked(yaml, seed, 5000, 4096);
 }
 
-static const Qnet__V1__Bb84Block *block_of(const struct network *network, uint64_t client) {
-    for (size_t i = 0; i < network->n_answers; i++)
-        if (network->answers[i].client == client &&
-            network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK)
-            return network->answers[i].response->bb84_block;
-    cr_assert_fail("no block");
-    return NULL;
-}
-
-static const Qnet__V1__Bb84Summary *summary_of(const Qnet__V1__ControlResponse *response) {
-    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
-                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
-    return response->bb84_summary;
-}
-
 static ProtobufCBinaryData take(struct network *network, const char *node, ProtobufCBinaryData id) {
     Qnet__V1__ControlRequest request = QNET__V1__CONTROL_REQUEST__INIT;
     Qnet__V1__KeyTakeRequest body = QNET__V1__KEY_TAKE_REQUEST__INIT;
@@ -79,8 +64,8 @@ static void expect_key(unsigned repeaters, double fidelity, uint64_t seed, bool 
     snprintf(last, sizeof last, "n%u", repeaters + 1);
     const char *head = from_last ? last : "n0", *far = from_last ? "n0" : last;
     uint64_t client = network_ask_bb84_pulses(network, head, far, 1, pairs);
-    const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
-    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 10000));
+    const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
     const Qnet__V1__Bb84Intensity *seen = block->account->intensities[0];
     double weights[4], zxy[3];
     qn_bell_werner(qn_chain_fidelity(fidelity, repeaters), weights);
@@ -133,8 +118,8 @@ Test(bbm92, makes_equal_keys_whatever_the_frame) {
     }
     cr_assert(plan.bell_weight[2] > 0.1 && plan.bell_weight[3] > 0.1);
     uint64_t client = network_ask_bb84_pulses(network, "b", "a", 1, 40000);
-    const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 1000));
-    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 1000));
+    const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
     const Qnet__V1__Bb84Intensity *seen = block->account->intensities[0];
     cr_assert_float_eq(summary->expected_qber, (1 - xx) / 2, 1e-9);
     expect_rate(906, "key", seen->key_errors, seen->key_clicks, (1 - zz) / 2);
@@ -147,8 +132,8 @@ Test(bbm92, gives_no_key_when_fidelity_is_too_low) {
     struct network *network =
         chain(1, 0.95, 904, false); /* 0.903 end to end: 6.4 % errors, too many for so few pairs. */
     uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 6000);
-    cr_assert_eq(summary_of(network_wait(network, client, 1000))->secret, 0);
-    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    cr_assert_eq(network_summary(network_wait(network, client, 1000))->secret, 0);
+    const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
     cr_assert_str_eq(block->failed, "no_key");
     cr_assert_gt(strlen(block->account->detail), 20);
     cr_assert_not_null(strpbrk(block->account->detail, "0123456789"), "%s", block->account->detail);
@@ -180,8 +165,8 @@ static uint64_t ask_with_bell(struct network *network, uint64_t pairs) {
 Test(bbm92, tests_bells_inequality_on_a_share_of_the_pairs) {
     struct network *network = chain(0, 0.98, 920, false);
     uint64_t client = ask_with_bell(network, 200000); /* Two trains. */
-    cr_assert_gt(summary_of(network_wait(network, client, 1000))->secret, 10000);
-    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    cr_assert_gt(network_summary(network_wait(network, client, 1000))->secret, 10000);
+    const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
     double n = (double)block->bell_pairs;
     cr_assert(fabs(n - 40000) < 5 * sqrt(200000 * 0.2 * 0.8), "%g pairs", n);
     cr_assert_eq(block->clicks + block->bell_pairs, block->pulses);
@@ -212,8 +197,8 @@ Test(bbm92, makes_a_device_independent_key) {
         body.device_independent = true;
         body.timeout_ns = UINT64_C(10000000000000);
         uint64_t client = network_ask(network, "n1", &request);
-        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
-        const Qnet__V1__Bb84Block *block = block_of(network, client);
+        const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 10000));
+        const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
         const Qnet__V1__Bb84Account *account = block->account;
         cr_assert_str_eq(account->bound, "device-independent");
         if (i == 1) {
@@ -251,8 +236,8 @@ Test(bbm92, epsilons_are_the_files) {
             0.99, i == 0 ? "" : ", eps_sec: 1e-20", i == 0 ? "" : ", eps_cor: 1e-25");
         struct network *network = network_new_unchecked(yaml, 940, 0, 4096);
         uint64_t client = network_ask_bb84_pulses(network, "n2", "n0", 1, 14000);
-        secret[i] = (double)summary_of(network_wait(network, client, 10000))->secret;
-        const Qnet__V1__Bb84Account *account = block_of(network, client)->account;
+        secret[i] = (double)network_summary(network_wait(network, client, 10000))->secret;
+        const Qnet__V1__Bb84Account *account = network_block(network, client, 0)->account;
         cr_assert_eq(account->epsilon_secret, i == 0 ? 1e-9 : 1e-20);
         cr_assert_eq(account->epsilon_correct, i == 0 ? 1e-15 : 1e-25);
         network_free(network);
@@ -300,7 +285,7 @@ Test(bbm92, a_relay_that_tampers_is_found_out) {
         cr_assert_eq(n_keys(network, "n2"), runs[i].blocks - 1);
         network_fault(network, "n1", runs[i].link, QNET__V1__FAULT_KIND__FAULT_KIND_CLEAR, 0); /* Honest again. */
         client = network_ask_bb84_pulses(network, "n0", "n2", 1, 14000);
-        cr_assert_gt(summary_of(network_wait(network, client, 10000))->secret, 0);
+        cr_assert_gt(network_summary(network_wait(network, client, 10000))->secret, 0);
         network_free(network);
     }
 }
@@ -324,10 +309,10 @@ Test(bbm92, outcomes_do_not_follow_the_files_seed) {
     n_secret = n_open = 0;
     network->on_step = count_measurements;
     uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 6000);
-    summary_of(network_wait(network, client, 10000));
+    network_summary(network_wait(network, client, 10000));
     cr_assert_eq(n_open, 0);
     cr_assert_gt(n_secret, 1000);
-    cr_assert(block_of(network, client)->account->public_seed, "the simulator is repeatable, and says so");
+    cr_assert(network_block(network, client, 0)->account->public_seed, "the simulator is repeatable, and says so");
     expect_pairs(network_wait(network,
                               network_ask_pairs(network, "n0", "n2", 1000, QNET__V1__AXES_SET__AXES_SET_XYZ, 0, 100),
                               100),
@@ -338,8 +323,8 @@ Test(bbm92, outcomes_do_not_follow_the_files_seed) {
 
 static ProtobufCBinaryData key_of_run(struct network *network) {
     uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 14000);
-    summary_of(network_wait(network, client, 10000));
-    const Qnet__V1__Bb84Block *block = block_of(network, client);
+    network_summary(network_wait(network, client, 10000));
+    const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
     cr_assert_gt(block->secret, block->account->pool_bits);
     cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
     return take(network, "n0", block->key_id);
@@ -365,7 +350,7 @@ Test(bbm92, a_pool_that_is_used_up_stops_it) {
         uint64_t client = network_ask_bb84_pulses(network, "n0", "n2", 1, 300);
         response = network_wait(network, client, 100);
         if (response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR) break;
-        const Qnet__V1__Bb84Account *account = block_of(network, client)->account;
+        const Qnet__V1__Bb84Account *account = network_block(network, client, 0)->account;
         cr_assert_lt(account->pool_left, left);
         cr_assert_lt(account->net_bits, 0);
         left = account->pool_left;
@@ -392,7 +377,7 @@ Test(bbm92, leaves_nothing_behind_when_it_is_given_up) {
                 network_wait(network, client, 100); /* A key if it had hardly begun, or an error. */
             expect_nothing_left(network, false);
             client = network_ask_bb84_pulses(network, "n2", "n0", 1, 1000); /* And it works again. */
-            summary_of(network_wait(network, client, 100));
+            network_summary(network_wait(network, client, 100));
             expect_nothing_left(network, true);
             network_free(network);
         }

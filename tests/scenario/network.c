@@ -237,6 +237,21 @@ uint64_t network_ask_bb84_pulses(struct network *network, const char *node, cons
     return network_ask(network, node, &request);
 }
 
+const Qnet__V1__Bb84Block *network_block(const struct network *network, uint64_t client, size_t index) {
+    for (size_t i = 0; i < network->n_answers; i++)
+        if (network->answers[i].client == client &&
+            network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK && index-- == 0)
+            return network->answers[i].response->bb84_block;
+    cr_assert_fail("no such block");
+    return NULL;
+}
+
+const Qnet__V1__Bb84Summary *network_summary(const Qnet__V1__ControlResponse *response) {
+    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
+                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
+    return response->bb84_summary;
+}
+
 void network_attack(struct network *network, const char *node, const char *link, const char *attack, double fraction,
                     double ratio) {
     ASK(QNET__V1__FAULT_REQUEST__INIT, FAULT, FaultRequest);

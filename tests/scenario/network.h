@@ -50,6 +50,9 @@ unsigned network_events(const struct network *network, const char *node, const c
 uint64_t network_ask(struct network *network, const char *node, Qnet__V1__ControlRequest *request);
 /* Runs until the final answer, at most `seconds` of emulated time; fails the test otherwise. Borrowed. */
 const Qnet__V1__ControlResponse *network_wait(struct network *network, uint64_t client, double seconds);
+/* Of a request for keys: the answer of that index that tells of a block, and the last one. */
+const Qnet__V1__Bb84Block *network_block(const struct network *network, uint64_t client, size_t index);
+const Qnet__V1__Bb84Summary *network_summary(const Qnet__V1__ControlResponse *response);
 
 uint64_t network_ask_pairs(struct network *network, const char *node, const char *peer, uint32_t number, uint32_t axes,
                            double min_fidelity, double timeout_s);

@@ -20,21 +20,6 @@ static void describe(char *yaml, size_t size, const char *preset, double km) {
              km, preset);
 }
 
-static const Qnet__V1__Bb84Block *block_at(const struct network *network, uint64_t client, size_t index) {
-    for (size_t i = 0; i < network->n_answers; i++)
-        if (network->answers[i].client == client &&
-            network->answers[i].response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_BB84_BLOCK && index-- == 0)
-            return network->answers[i].response->bb84_block;
-    cr_assert_fail("no such block");
-    return NULL;
-}
-
-static const Qnet__V1__Bb84Summary *summary_of(const Qnet__V1__ControlResponse *response) {
-    cr_assert_eq(response->body_case, QNET__V1__CONTROL_RESPONSE__BODY_BB84_SUMMARY, "%s",
-                 response->body_case == QNET__V1__CONTROL_RESPONSE__BODY_ERROR ? response->error->message : "?");
-    return response->bb84_summary;
-}
-
 /* ---- presets ---- */
 
 /* How much `length` moves by chance: each count is Poisson (binomial, of rare clicks). */
@@ -83,8 +68,8 @@ Test(qkd, counts_and_keys_of_published_links_are_as_the_formulas_say) {
         describe(yaml, sizeof yaml, runs[r].preset, runs[r].km);
         struct network *network = network_new_with_secret(yaml, 300 + r, 0, 4096);
         uint64_t client = network_ask_bb84_pulses(network, "bob", "laser", 1, runs[r].pulses);
-        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
-        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 10000));
+        const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
         const Qnet__V1__Bb84Account *account = block->account;
         struct qn_optics optics;
         struct qn_source settings;
@@ -139,8 +124,8 @@ Test(qkd, a_link_too_lossy_for_key_says_which_bound_failed) {
     describe(yaml, sizeof yaml, "rusca2018", 150);
     struct network *network = network_new_with_secret(yaml, 320, 0, 4096);
     uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 1, 30000000);
-    cr_assert_eq(summary_of(network_wait(network, client, 1000))->secret, 0);
-    const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+    cr_assert_eq(network_summary(network_wait(network, client, 1000))->secret, 0);
+    const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
     cr_assert_str_eq(block->failed, "no_key");
     cr_assert_str_neq(block->account->verdict, "key");
     cr_assert_gt(strlen(block->account->detail), 20);
@@ -157,8 +142,8 @@ Test(qkd, what_the_file_leaves_open_is_chosen_for_the_link) {
         struct network *network = network_new_with_secret(yaml, 330, 0, 4096);
         uint64_t client =
             network_ask_bb84_pulses(network, i == 0 ? "laser" : "bob", i == 0 ? "bob" : "laser", 1, 100000000);
-        cr_assert_gt(summary_of(network_wait(network, client, 1000))->secret, 100000);
-        const Qnet__V1__Bb84Account *account = block_at(network, client, 0)->account;
+        cr_assert_gt(network_summary(network_wait(network, client, 1000))->secret, 100000);
+        const Qnet__V1__Bb84Account *account = network_block(network, client, 0)->account;
         cr_assert_eq(account->n_intensities, 3);
         cr_assert_gt(account->intensities[0]->mean, account->intensities[1]->mean);
         cr_assert_eq(account->n_alarms, 0);
@@ -219,7 +204,7 @@ Test(qkd, keys_are_equal_at_both_ends_and_look_like_coins) {
         struct network *network = network_new_with_secret(yaml, seed, 0, 4096);
         uint64_t pulses = most - bits > 2e7 ? 1600000000 : 700000000;
         uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 1, pulses);
-        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+        const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 10000));
         cr_assert_eq(summary->aborted, 0, "seed %lu", (unsigned long)seed);
         cluster_run_until(network->cluster, cluster_now(network->cluster) + 1000000000);
         double taken = take_all(network);
@@ -247,8 +232,8 @@ Test(qkd, every_method_of_reconciliation_gives_equal_keys) {
         m.block_pulses = 400000;
         m.method = method;
         uint64_t client = network_ask(network, "laser", &request);
-        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 1000));
-        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 1000));
+        const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
         cr_assert_str_eq(block->account->method, name);
         cr_assert_gt(summary->secret, 10000, "%s: %s", name, block->failed);
         cr_assert(block->efficiency > 1 && block->efficiency < 1.6, "%s: f = %g", name, block->efficiency);
@@ -294,7 +279,7 @@ static struct network *block_with_spoilt_trains(uint64_t pulses, uint32_t trains
     spoil.trains = trains;
     network->on_step = spoil_trains;
     *ret_client = network_ask_bb84_pulses(network, "bob", "laser", 1, pulses);
-    summary_of(network_wait(network, *ret_client, 10000));
+    network_summary(network_wait(network, *ret_client, 10000));
     cr_assert_eq(spoil.done, trains);
     return network;
 }
@@ -303,7 +288,7 @@ Test(qkd, a_block_survives_a_train_that_stays_wrong_and_pays_for_the_bits_of_its
     uint64_t client, secret[2];
     for (uint32_t spoilt = 0; spoilt < 2; spoilt++) {
         struct network *network = block_with_spoilt_trains(10000000, spoilt << 2, &client);
-        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
         cr_assert_str_eq(block->failed, "");
         cr_assert_geq(block->account->trains, 4);
         cr_assert_eq(block->account->wrong_trains, spoilt);
@@ -335,7 +320,7 @@ Test(qkd, a_block_that_loses_more_than_a_quarter_of_its_trains_is_given_up) {
     for (size_t i = 0; i < 2; i++) {
         uint64_t client;
         struct network *network = block_with_spoilt_trains(runs[i].pulses, runs[i].trains, &client);
-        const Qnet__V1__Bb84Block *block = block_at(network, client, 0);
+        const Qnet__V1__Bb84Block *block = network_block(network, client, 0);
         cr_assert_str_eq(block->failed, "verify");
         cr_assert_eq(block->secret, 0);
         cr_assert_not_null(strstr(block->account->detail, "hashes"), "%s", block->account->detail);
@@ -359,11 +344,11 @@ Test(qkd, auto_goes_by_load) {
         struct network *network =
             network_new_with_threads(long_link, 370, cases[i].threads, cases[i].most_ms * UINT64_C(1000000));
         uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", BLOCKS, 100000);
-        const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 10000));
+        const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 10000));
         unsigned ldpc = 0, fast = 0, most = 0;
         cr_assert_eq(summary->aborted, 0);
         for (unsigned b = 0; b < BLOCKS; b++) {
-            const char *method = block_at(network, client, b)->account->method;
+            const char *method = network_block(network, client, b)->account->method;
             ldpc += strcmp(method, "ldpc") == 0;
             fast += strcmp(method, "ldpc-fast") == 0;
             most += strcmp(method, cases[i].most) == 0;
@@ -395,7 +380,7 @@ Test(qkd, stops_when_nothing_is_left_to_authenticate_with) {
     struct network *network = network_new_with_secret(short_link, 340, 0, 16 + 2 * 3 * 16);
     uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 3, 2000); /* Too short to refill the pool. */
     expect_error(network_wait(network, client, 1000), "pads");
-    cr_assert_eq(block_at(network, client, 1)->account->pool_left, 0);
+    cr_assert_eq(network_block(network, client, 1)->account->pool_left, 0);
     client = network_ask_bb84_pulses(network, "bob", "laser", 1, 2000);
     expect_error(network_wait(network, client, 1000), "pads");
     network_free(network);
@@ -404,11 +389,11 @@ Test(qkd, stops_when_nothing_is_left_to_authenticate_with) {
 Test(qkd, refills_its_pool_from_what_it_makes) {
     struct network *network = network_new_with_secret(short_link, 341, 0, 16 + 2 * 4 * 16);
     uint64_t client = network_ask_bb84_pulses(network, "laser", "bob", 12, 400000);
-    const Qnet__V1__Bb84Summary *summary = summary_of(network_wait(network, client, 1000));
+    const Qnet__V1__Bb84Summary *summary = network_summary(network_wait(network, client, 1000));
     cr_assert_eq(summary->aborted, 0);
     cr_assert_eq(summary->pad_bits, 12 * 256 + 128);
-    cr_assert_gt(block_at(network, client, 0)->account->pool_bits, 1024);
-    cr_assert_gt(block_at(network, client, 11)->account->pool_left, 1000);
+    cr_assert_gt(network_block(network, client, 0)->account->pool_bits, 1024);
+    cr_assert_gt(network_block(network, client, 11)->account->pool_left, 1000);
     network_free(network);
 }
 
@@ -441,7 +426,7 @@ Test(qkd, links_of_a_node_do_not_wait_for_each_other) {
         clients[i] = network_ask_bb84_pulses(network, sources[i], "hub", 1, i == 0 ? 300000000 : 4000000);
         if (i == 0) cluster_run_until(network->cluster, 2000000000); /* What it says is under way for half a second. */
     }
-    for (int i = 2; i >= 0; i--) summary_of(network_wait(network, clients[i], i == 0 ? 3000 : 20));
+    for (int i = 2; i >= 0; i--) network_summary(network_wait(network, clients[i], i == 0 ? 3000 : 20));
     network_free(network);
 }
 
